@@ -1,0 +1,103 @@
+"""The verdict as data: ``verdict.json``, version 1. Stable: see CHANGELOG for every change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness.experiment.target import Frozen
+
+Answer = Literal["pass", "fail", "inconclusive"]
+InvariantAnswer = Literal["pass", "fail", "inconclusive", "not_applicable"]
+
+
+class ExpectationVerdict(Frozen):
+    """``measured`` and ``limit`` in the metric's base unit (%, ms, per second)."""
+
+    text: str
+    verdict: Answer
+    measured: float | None = None
+    limit: float | None = None
+    window: str | None = None
+    unit: str = ""
+    reason: str = ""
+
+
+class TimelineEntry(Frozen):
+    """One thing that happened to a subject, for the story of a counter-example."""
+
+    at_ns: int
+    source: str  # "operation", "witness psp-a", "payments.payment", "fault", ...
+    text: str
+
+
+class Example(Frozen):
+    """A counter-example: the violating row and what happened to its subject."""
+
+    subject: str
+    row: dict[str, Any]
+    timeline: tuple[TimelineEntry, ...] = ()
+
+
+class InvariantVerdict(Frozen):
+    """``checked`` is what ``needs`` counted; ``violations`` the number of rows returned."""
+
+    id: str
+    title: str
+    verdict: InvariantAnswer
+    checked: int = 0
+    violations: int = 0
+    examples: tuple[Example, ...] = ()
+    reason: str = ""
+
+
+class FaultVerdict(Frozen):
+    fault: str
+    on: tuple[str, ...]
+    at: float  # seconds from the start of load
+    for_s: float | None = Field(alias="for", default=None)
+    proved: bool
+    proof: str
+
+    model_config = {**Frozen.model_config, "populate_by_name": True}
+
+
+class WindowVerdict(Frozen):
+    """Seconds from the start of load."""
+
+    start: float
+    end: float
+
+
+class Verdict(Frozen):
+    """The whole verdict of one run. ``reasons`` say why it is not a pass, worst first."""
+
+    version: Literal[1] = 1
+    name: str
+    verdict: Answer
+    seed: int
+    runtime: str
+    toxiproxy: str
+    mutant: str | None = None
+    windows: dict[str, WindowVerdict]
+    recovery_s: float | None = None
+    expectations: tuple[ExpectationVerdict, ...]
+    invariants: tuple[InvariantVerdict, ...]
+    faults: tuple[FaultVerdict, ...]
+    impact: dict[str, float | None] = Field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    replay: str
+
+
+_ORDER = {"pass": 0, "not_applicable": 0, "inconclusive": 1, "fail": 2}
+
+
+def worst(answers: Iterable[str]) -> Answer:
+    """The worst of some answers; nothing at all is inconclusive."""
+    ranked = sorted(answers, key=lambda answer: _ORDER[answer])
+    if not ranked:
+        return "inconclusive"
+    top = ranked[-1]
+    return "pass" if top == "not_applicable" else top  # type: ignore[return-value]

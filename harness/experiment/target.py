@@ -1,0 +1,190 @@
+"""What an experiment may know of its target: the target's description as frozen data.
+
+``harness.target.folder`` reads it from a target's ``compose.yaml``; everything above passes it
+along, and the run folder keeps a copy (``target.json``) so that a stored run can be judged without
+the target. No I/O here.
+
+Shapes: a *link* is one dependency edge ``client->server`` on one port, with a proxy of its own; a
+*role* is a name for whichever member answers 200 on ``path`` now; a *function* is a group of
+operation kinds that people would miss together; a *moment* is a condition that faults are aimed at.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of the typed data that passes between rooms: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Endpoint(Frozen):
+    """An HTTP question to a service, asked out of band (never through a faulted link)."""
+
+    port: int
+    path: str = "/"
+    method: Literal["GET", "POST", "PUT"] = "GET"
+
+
+class Service(Frozen):
+    """One service: how the process runtime starts it and when it counts as ready.
+
+    In ``environment`` (plain Compose values) the process runtime rewrites, textually:
+    ``<server>:<port>`` of a declared link from this service -> that link's proxy;
+    ``0.0.0.0:<port>`` -> the loopback address this service shall listen on;
+    ``<itself>:<port>`` -> how the service named in ``advertise[port]`` reaches it (that link's proxy);
+    a path at or below a volume's mount point -> this run's folder for that volume.
+    """
+
+    name: str
+    process: str | None = None
+    image: str | None = None
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    ports: tuple[int, ...] = ()
+    volumes: dict[str, str] = Field(default_factory=dict)  # volume name -> mount point
+    ready: Endpoint | None = None
+    depends_on: tuple[str, ...] = ()  # must be ready first
+    advertise: dict[int, str] = Field(default_factory=dict)
+    witness: bool = False  # outside the system under test: never faulted itself
+    stop_grace_s: float = 10.0
+
+
+class Link(Frozen):
+    """One dependency edge. ``name`` is ``client->server`` or ``client->server:port``."""
+
+    name: str
+    client: str
+    server: str
+    port: int
+    protocol: Literal["http", "postgres", "nats", "tcp"] = "http"
+
+
+class Role(Frozen):
+    """Resolved at run time: the members whose ``endpoint`` answers 200."""
+
+    members: tuple[str, ...]
+    endpoint: Endpoint
+
+
+class Job(Frozen):
+    """A batch job: called out of band; 200 means done, 202 means still running (ask again)."""
+
+    service: str
+    endpoint: Endpoint
+
+
+class Moment(Frozen):
+    """A point in the target's work at which a fault can be aimed: true when ``sql`` is."""
+
+    sql: str
+
+
+class Switchover(Frozen):
+    """How a planned switchover is asked for (Patroni's REST API)."""
+
+    role: str
+    candidate_role: str
+    endpoint: Endpoint
+
+
+class Mode(Frozen):
+    """How the operating mode is set: ``PUT`` with JSON, see the target's README."""
+
+    service: str
+    endpoint: Endpoint
+
+
+class SqlSource(Frozen):
+    """Where the final state is read: the harness connects to ``role`` out of band."""
+
+    role: str
+    port: int = 5432
+    database: str
+    user: str
+    password: str = ""
+    tables: tuple[str, ...] = ()  # "schema.table"
+
+
+class WitnessLog(Frozen):
+    """An append-only log of a witness: ``GET`` gives JSON lines; becomes ``witness.<table>``."""
+
+    service: str
+    endpoint: Endpoint
+    table: str
+
+
+class Settled(Frozen):
+    """No work is pending when ``sql`` (one number) is 0."""
+
+    name: str
+    sql: str
+
+
+class Probe(Frozen):
+    """Sampled twice a second during the run into ``samples`` under ``name``."""
+
+    name: str
+    service: str
+    endpoint: Endpoint
+
+
+class Measure(Frozen):
+    """A figure of the target's own: a SQL file with columns ``at_ns`` and ``value_ms``."""
+
+    file: str
+
+
+class Invariant(Frozen):
+    """An invariant's head, for validation and listing; the SQL stays in its file."""
+
+    id: str
+    title: str
+    applies: tuple[str, ...] = ()
+    file: str
+
+
+class TargetSpec(Frozen):
+    """A whole target. Mappings are by name."""
+
+    name: str
+    folder: str
+    services: dict[str, Service]
+    links: dict[str, Link]
+    roles: dict[str, Role] = Field(default_factory=dict)
+    functions: dict[str, tuple[str, ...]]
+    jobs: dict[str, Job] = Field(default_factory=dict)
+    moments: dict[str, Moment] = Field(default_factory=dict)
+    switchover: Switchover | None = None
+    mode: Mode | None = None
+    entry: str  # the link that load enters by
+    locustfile: str = "locustfile.py"
+    python_path: tuple[str, ...] = (".",)
+    max_subscribers: int = 1000
+    settled: tuple[Settled, ...] = ()
+    sql: SqlSource | None = None
+    witness_logs: tuple[WitnessLog, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    measures: dict[str, Measure] = Field(default_factory=dict)
+    invariants: dict[str, Invariant] = Field(default_factory=dict)
+    impact: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def operation_kinds(self) -> tuple[str, ...]:
+        """All kinds of operations that a mix may name, in the order of the functions."""
+        return tuple(kind for kinds in self.functions.values() for kind in kinds)
+
+
+class Mutant(Frozen):
+    """A broken variant: the reference stack with one service started by another command."""
+
+    name: str
+    title: str
+    service: str
+    process: str
+    caught_by: str  # invariant id
+    experiment: str  # the experiment that exposes it

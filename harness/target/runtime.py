@@ -1,0 +1,111 @@
+"""The protocol both runtimes keep; ``process`` and ``docker`` pass one conformance suite.
+
+Whatever is asked of a runtime concerns only what it deployed itself. Instants are epoch ns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from harness.evidence.model import Death
+from harness.experiment.target import TargetSpec
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where something listens, as reached from the harness."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class LinkEnds:
+    """A link in this deployment: the client connects to ``listen``, the proxy dials ``upstream``."""
+
+    name: str
+    listen: Address
+    upstream: Address
+
+
+Status = Literal["running", "paused", "stopped", "dead"]
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """``incarnation`` grows by one with each start; ``pid`` is the service's main process."""
+
+    service: str
+    status: Status
+    pid: int | None
+    started_ns: int | None
+    incarnation: int
+    exit_code: int | None = None
+
+
+class Runtime(Protocol):
+    """A deployed target."""
+
+    name: str
+    spec: TargetSpec
+
+    def prepare(self) -> Mapping[str, LinkEnds]:
+        """Choose addresses. Nothing runs yet; the caller creates the proxies, then deploys."""
+        ...
+
+    def deploy(self) -> None:
+        """Start every service in dependency order and wait until all are ready.
+
+        Raises NotReady with the service's last log lines.
+        """
+        ...
+
+    def address(self, service: str, port: int) -> Address:
+        """Out of band: past every proxy. For readiness, roles, jobs, evidence."""
+        ...
+
+    def link(self, name: str) -> LinkEnds: ...
+
+    def state(self, service: str) -> ServiceState: ...
+
+    def kill(self, service: str) -> None:
+        """SIGKILL the service and every process it started; invited, so not a death."""
+        ...
+
+    def stop(self, service: str, grace_s: float) -> int | None:
+        """SIGTERM, wait, SIGKILL. Returns the exit code, negative for a signal."""
+        ...
+
+    def start(self, service: str) -> None: ...
+
+    def replace(self, service: str, process: str) -> None:
+        """Use another command from the next start on (mutants, bad releases)."""
+        ...
+
+    def pause(self, service: str) -> None: ...
+
+    def resume(self, service: str) -> None: ...
+
+    def wait_ready(self, services: Sequence[str], timeout_s: float) -> None: ...
+
+    def role(self, name: str) -> str | None:
+        """Who answers to this role now; None while nobody, or more than one, does."""
+        ...
+
+    def log(self, service: str) -> Path: ...
+
+    def deaths(self) -> tuple[Death, ...]:
+        """Everything that has ended uninvited so far."""
+        ...
+
+    def versions(self) -> Mapping[str, str]: ...
+
+    def teardown(self) -> None:
+        """Remove everything of this run. Idempotent."""
+        ...

@@ -1,0 +1,14 @@
+set role notify;
+create table notify.notification (
+  id uuid primary key,                      -- derived from event id and recipient
+  event_id uuid not null,
+  recipient text not null,
+  template text not null,
+  body text not null,
+  created_at timestamptz not null default clock_timestamp(),
+  delivered_at timestamptz,
+  attempts int not null default 0,
+  next_attempt_at timestamptz not null default clock_timestamp(),
+  unique (event_id, recipient));
+create index on notify.notification (next_attempt_at) where delivered_at is null;
+reset role;
