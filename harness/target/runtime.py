@@ -100,6 +100,11 @@ class Runtime(Protocol):
 
     def log(self, service: str) -> Path: ...
 
+    def connections(self, service: str) -> tuple[Address, ...]:
+        """Remote ends of the TCP connections that the service's processes hold now (established
+        or being opened). Shows whether a service really goes through its proxies."""
+        ...
+
     def deaths(self) -> tuple[Death, ...]:
         """Everything that has ended uninvited so far."""
         ...
