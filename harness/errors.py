@@ -3,6 +3,7 @@
     LedgerquakeError                     exit 4: the harness or its environment broke
     ├── InputError                       exit 2: something the user wrote is wrong
     │   ├── ExperimentError              an experiment file: carries file, line, column
+    │   │   └── ExperimentErrors         several of them at once
     │   └── TargetError                  a target folder
     ├── EnvironmentBroken                exit 4: a tool, port, image or disk is missing
     │   ├── NotReady                     waited for something that never came
@@ -16,6 +17,7 @@ Nothing else may live here: this module is the floor of the house and imports no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -71,6 +73,17 @@ class ExperimentError(InputError):
 
     def __str__(self) -> str:
         return f"{self.mark}: {super().__str__()}"
+
+
+class ExperimentErrors(ExperimentError):
+    """Several faults in one file, in the order in which they stand."""
+
+    def __init__(self, errors: Sequence[ExperimentError]) -> None:
+        super().__init__(errors[0].message, errors[0].mark, hint=errors[0].hint)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
 
 
 class TargetError(InputError):
