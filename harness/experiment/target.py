@@ -93,10 +93,18 @@ class Switchover(Frozen):
 
 
 class Mode(Frozen):
-    """How the operating mode is set: ``PUT`` with JSON, see the target's README."""
+    """How the operating mode is changed, out of band, at ``service``.
+
+    ``PUT set_path`` with ``{"mode", "reason", "retry_after_s"}`` answers ``{"epoch", "mode"}`` once what
+    was in flight has drained; ``POST announce_path`` publishes; ``POST canary_path`` with an empty
+    object is a write that can have no effect: 4xx in normal mode, 503 with Retry-After otherwise.
+    """
 
     service: str
-    endpoint: Endpoint
+    port: int
+    set_path: str
+    announce_path: str
+    canary_path: str
 
 
 class SqlSource(Frozen):
