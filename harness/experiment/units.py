@@ -1,6 +1,6 @@
 """Units as people write them: ``250ms``, ``120/s``. Inside, durations are seconds and rates per second.
 
-``Duration`` and ``Rate`` are annotated floats for pydantic models, the faults' ``Params`` among
+``Seconds`` and ``PerSecond`` are annotated floats for pydantic models, the faults' ``Params`` among
 them. A number without a unit is refused in a file (validation context ``WRITTEN``) and taken as the
 base unit in code, so that ``Params(latency=0.3)`` works where nobody could misread it.
 """
@@ -93,14 +93,14 @@ def _number(value: Any, expected: str) -> float:
     return float(value)
 
 
-Duration = Annotated[
+Seconds = Annotated[
     float,
     BeforeValidator(_duration),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["250ms", "10s", "2m"]}),
 ]
 """Seconds; written ``250ms``, ``10s``, ``2m``, ``1h``."""
 
-Rate = Annotated[
+PerSecond = Annotated[
     float,
     BeforeValidator(_rate),
     WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "examples": ["120/s", "90/min"]}),

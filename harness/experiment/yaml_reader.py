@@ -282,7 +282,7 @@ class _Builder:
             self._key(event, parent)
             return
         path = parent.next_path() if parent else ()
-        self._values[path] = (event.start_mark.line + 1, event.start_mark.column + 1)
+        self._values[path] = _place_of(event)
         if isinstance(event, yaml.ScalarEvent):
             self._place(self._scalar(event))
             return
@@ -303,7 +303,7 @@ class _Builder:
             raise self._fail(
                 event, f"the key {key!r} stands twice", f"the first one is at line {line}, column {column}"
             )
-        self._keys[path] = (event.start_mark.line + 1, event.start_mark.column + 1)
+        self._keys[path] = _place_of(event)
         parent.key = key
 
     def _scalar(self, event: Any) -> Any:
@@ -331,5 +331,8 @@ class _Builder:
             self._root.append(value)
 
     def _fail(self, event: Any, message: str, hint: str | None) -> InputError:
-        mark = Mark(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
-        return self._error_at(message, mark, hint)
+        return self._error_at(message, Mark(self._file, *_place_of(event)), hint)
+
+
+def _place_of(event: Any) -> Place:
+    return (event.start_mark.line + 1, event.start_mark.column + 1)
