@@ -1,0 +1,95 @@
+"""The database as a cluster: what an operator does to it on purpose."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+
+from harness.errors import EnvironmentBroken
+from harness.evidence.healing import Healing
+from harness.evidence.model import Proof
+from harness.experiment.target import Frozen, Switchover, TargetSpec
+from harness.fault.base import Fault, NoParams
+
+PATIENCE_S = 30.0
+
+
+class PlannedSwitchover(Fault[NoParams]):
+    """The primary hands over to its standby on request (Patroni's REST API); ends by itself."""
+
+    name = "switchover"
+    family = "database"
+    duration = "none"
+
+    @classmethod
+    def touches(cls, params: Frozen, spec: TargetSpec) -> tuple[str, ...]:
+        if spec.switchover is None:
+            raise ValueError(f"target {spec.name!r} says nothing of a switchover (x-ledgerquake.switchover)")
+        return (spec.switchover.role, spec.switchover.candidate_role)
+
+    @classmethod
+    def proof_needed(cls, params: Frozen) -> str:
+        return "another node holds the primary's role, on a later timeline"
+
+    def healings(self) -> tuple[Healing, ...]:
+        return ()
+
+    @property
+    def _how(self) -> Switchover:
+        how = self.context.spec.switchover
+        assert how is not None  # touches() has checked it
+        return how
+
+    def inject(self) -> None:
+        runtime, how = self.context.runtime, self._how
+        leader, candidate = runtime.role(how.role), runtime.role(how.candidate_role)
+        if leader is None or candidate is None:
+            raise EnvironmentBroken(f"no switchover without both: {how.role} is {leader}, {how.candidate_role} is {candidate}")
+        self.seen.update(touched=(leader, candidate), leader=leader, candidate=candidate)
+        self.seen["timeline_before"] = self._timeline(leader)
+        started = time.monotonic()
+        answer = requests.request(
+            how.endpoint.method,
+            f"http://{runtime.address(leader, how.endpoint.port)}{how.endpoint.path}",
+            json={"leader": leader, "candidate": candidate},
+            timeout=PATIENCE_S,
+        )
+        self.seen["answer"] = f"{answer.status_code} {answer.text.strip()[:200]}"
+        self._wait(how.role, candidate)
+        self.seen["switched_in_s"] = round(time.monotonic() - started, 2)
+        self.seen["holder_after"] = runtime.role(how.role)
+        self.seen["timeline_after"] = self._timeline(candidate)
+
+    def recovered(self) -> None:
+        """The old primary follows as standby: a figure for people, judged by nobody."""
+        started = time.monotonic()
+        if self._wait(self._how.candidate_role, self.seen["leader"]):
+            self.seen["standby_again_in_s"] = round(time.monotonic() - started, 2)
+
+    def _wait(self, role: str, holder: str) -> bool:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and not self.context.stopping():
+            if self.context.runtime.role(role) == holder:
+                return True
+            self.context.sleep(0.1)
+        return False
+
+    def _timeline(self, node: str) -> int | None:
+        url = f"http://{self.context.runtime.address(node, self._how.endpoint.port)}/patroni"
+        try:
+            value: Any = requests.get(url, timeout=2).json().get("timeline")
+        except (requests.RequestException, ValueError):
+            return None
+        return int(value) if value is not None else None
+
+    def proof(self) -> Proof:
+        before, after = self.seen.get("timeline_before"), self.seen.get("timeline_after")
+        moved = self.seen.get("holder_after") == self.seen.get("candidate") != self.seen.get("leader")
+        advanced = before is not None and after is not None and after > before
+        text = (
+            f"{self._how.role} went from {self.seen.get('leader')} to {self.seen.get('holder_after')} "
+            f"in {self.seen.get('switched_in_s')} s, timeline {before} to {after}"
+        )
+        return Proof(proved=bool(moved and advanced), text=text, observed=dict(self.seen))

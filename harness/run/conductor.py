@@ -1,0 +1,221 @@
+"""The timeline of one run, from the start of load to its end: faults and jobs at their instants.
+
+One thread per fault and per job, each of which sleeps until its time; the conducting loop watches
+the load, tells the progress, and decides when load may end: after recovery plus the time asked for,
+or when recovery has not come within its limit. Nothing here judges.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import psycopg
+
+from harness.check.online import RecoveryWatch
+from harness.errors import EnvironmentBroken
+from harness.evidence.model import FaultRecord, JobRecord, Proof
+from harness.fault.base import Context
+from harness.fault.carry_out import HealingLog, carry_out
+from harness.fault.registry import make_fault
+from harness.load.driver import LiveSecond, LoadDriver
+from harness.plan import Plan, PlannedFault, PlannedJob
+from harness.run.database import Asker
+from harness.run.jobs import run_job
+
+MOMENT_POLL_S = 0.01
+LOOP_S = 0.1
+
+
+class Stagehand(Protocol):
+    """Who is told what happens (the progress on the terminal)."""
+
+    def event(self, text: str) -> None: ...
+
+    def fault(self, id: str, state: str) -> None: ...
+
+    def load(self, second: int, rate: float, ok_percent: float, p99_ms: float) -> None: ...
+
+    def phase(self, name: str, detail: str = "") -> None: ...
+
+
+@dataclass
+class Conducted:
+    """What happened (epoch ns)."""
+
+    load_started_ns: int
+    load_ended_ns: int = 0
+    recovered_ns: int | None = None
+    faults: list[FaultRecord] = field(default_factory=list)
+    jobs: list[JobRecord] = field(default_factory=list)
+
+    @property
+    def first_injection_ns(self) -> int | None:
+        return min((f.injected_ns for f in self.faults if f.injected_ns is not None), default=None)
+
+    @property
+    def last_healing_ns(self) -> int | None:
+        return max((f.healed_ns for f in self.faults if f.healed_ns is not None), default=None)
+
+
+class Conductor:
+    """Conducts one plan. ``conduct`` returns when load may end; ``join_jobs`` after settling."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        context: Context,
+        journal: HealingLog,
+        driver: LoadDriver,
+        tell: Stagehand,
+    ) -> None:
+        self._plan = plan
+        self._context = context
+        self._journal = journal
+        self._driver = driver
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._healed_ns: dict[str, int] = {}
+        self._shown = -1
+        self._threads: list[threading.Thread] = []
+        self._jobs: list[threading.Thread] = []
+
+    def conduct(self, load_started_ns: int) -> Conducted:
+        done = Conducted(load_started_ns)
+        self._tell.phase("steady", f"{self._plan.steady_s:g} s without a fault")
+        self._threads = [self._start(self._run_fault, fault, done) for fault in self._plan.faults]
+        self._jobs = [self._start(self._run_job, job, done) for job in self._plan.jobs]
+        watch: RecoveryWatch | None = None
+        while not self._context.stopping():
+            time.sleep(LOOP_S)
+            live = self._driver.live()
+            self._show(live)
+            self._check_driver()
+            now = time.time_ns()
+            if any(thread.is_alive() for thread in self._threads) and not self._all_healed():
+                continue
+            if watch is None:
+                watch = self._start_watch(done)
+            if self._may_end(watch, live, done, now):
+                break
+        for thread in self._threads:
+            thread.join()
+        done.load_ended_ns = time.time_ns()
+        return done
+
+    def join_jobs(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        for thread in self._jobs:
+            thread.join(max(0.1, deadline - time.monotonic()))
+
+    # --- the loop's parts -----------------------------------------------------------------------
+    def _show(self, live: Sequence[LiveSecond]) -> None:
+        for second in live:
+            if second.second > self._shown:
+                self._shown = second.second
+                ok_percent = 100 * second.ok / second.finished if second.finished else 100.0
+                self._tell.load(second.second, second.intended, ok_percent, second.p99_ms or 0.0)
+
+    def _check_driver(self) -> None:
+        if not self._driver.alive():
+            raise EnvironmentBroken(
+                "the load generator ended before its time", hint="see logs/load.log in the run folder"
+            )
+
+    def _all_healed(self) -> bool:
+        with self._lock:
+            return len(self._healed_ns) == len(self._plan.faults)
+
+    def _start_watch(self, done: Conducted) -> RecoveryWatch:
+        with self._lock:
+            healed_ns = max(self._healed_ns.values(), default=None)
+        if healed_ns is None:  # nothing was broken: steady is all there is
+            healed_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
+        self._tell.phase("recovery", f"at most {self._plan.recover_within_s:g} s")
+        steady_end_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
+        return RecoveryWatch(done.load_started_ns, steady_end_ns, healed_ns)
+
+    def _may_end(
+        self, watch: RecoveryWatch, live: Sequence[LiveSecond], done: Conducted, now_ns: int
+    ) -> bool:
+        if done.recovered_ns is None:
+            done.recovered_ns = watch.recovered_at(live)
+            if done.recovered_ns is not None:
+                took_s = (done.recovered_ns - watch.healed_ns) / 1e9
+                self._tell.phase("recovered", f"after {max(0.0, took_s):.1f} s")
+            return now_ns > watch.healed_ns + int(self._plan.recover_within_s * 1e9)
+        return now_ns > done.recovered_ns + int(self._plan.recovered_s * 1e9)
+
+    # --- faults and jobs ------------------------------------------------------------------------
+    def _start(self, target: Callable[..., None], *args: Any) -> threading.Thread:
+        thread = threading.Thread(target=target, args=args, name=f"{args[0]!r:.40}", daemon=True)
+        thread.start()
+        return thread
+
+    def _sleep_until(self, load_started_ns: int, at_s: float) -> bool:
+        """False when the run stops before."""
+        self._context.sleep((load_started_ns + int(at_s * 1e9) - time.time_ns()) / 1e9)
+        return not self._context.stopping()
+
+    def _run_fault(self, planned: PlannedFault, done: Conducted) -> None:
+        record = self._carry_out(planned, done)
+        with self._lock:
+            done.faults.append(record)
+            self._healed_ns.setdefault(planned.id, record.healed_ns or time.time_ns())
+        word = "proved" if record.proof.proved else "NOT proved"
+        self._tell.event(f"{planned.id} {word}: {record.proof.text}")
+
+    def _carry_out(self, planned: PlannedFault, done: Conducted) -> FaultRecord:
+        if not self._sleep_until(done.load_started_ns, planned.at_s):
+            return never(planned, "the run was stopped before it was due")
+        if planned.when is not None and not self._wait_moment(planned):
+            return never(planned, f"the moment {planned.when!r} did not come within {planned.within_s:g} s")
+        fault = make_fault(planned, self._context)
+        return carry_out(fault, planned, self._context, self._journal, self._on_change)
+
+    def _on_change(self, id: str, state: str) -> None:
+        if state == "healed":
+            with self._lock:
+                self._healed_ns[id] = time.time_ns()
+        self._tell.fault(id, state)
+
+    def _wait_moment(self, planned: PlannedFault) -> bool:
+        sql = self._context.spec.moments[planned.when or ""].sql
+        asker = Asker(self._context.spec, self._context.runtime)
+        deadline = time.monotonic() + planned.within_s
+        try:
+            while time.monotonic() < deadline and not self._context.stopping():
+                if asker.ask(sql) is True:
+                    return True
+                time.sleep(MOMENT_POLL_S)
+        except psycopg.ProgrammingError as error:
+            self._tell.event(f"the moment {planned.when!r} cannot be asked for: {error}")
+        finally:
+            asker.close()
+        return False
+
+    def _run_job(self, job: PlannedJob, done: Conducted) -> None:
+        if not self._sleep_until(done.load_started_ns, job.at_s):
+            return
+        self._tell.event(f"job {job.run} started")
+        limit_s = self._plan.load.max_duration_s + self._plan.settle_within_s
+        record = run_job(job.run, self._context, done.load_started_ns + int(limit_s * 1e9))
+        with self._lock:
+            done.jobs.append(record)
+        self._tell.event(f"job {job.run} {'done' if record.done else 'NOT done'} after {record.attempts} calls")
+
+
+def never(planned: PlannedFault, why: str) -> FaultRecord:
+    """The record of a fault that was not injected."""
+    return FaultRecord(
+        id=planned.id,
+        fault=planned.fault,
+        touches=planned.touches,
+        params=planned.params,
+        injected_ns=None,
+        healed_ns=None,
+        proof=Proof(proved=False, text=why),
+    )
