@@ -1,0 +1,1 @@
+"""Takes usage records in and rates each exactly once."""

@@ -1,0 +1,1 @@
+"""Tells subscribers what became of their payments, each event once."""

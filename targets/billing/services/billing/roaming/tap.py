@@ -1,0 +1,136 @@
+"""A TAP file: events of one partner, a header that must agree with them, a number. Pure.
+
+Numbers run from 1 without a gap per partner and direction. A retransmission keeps its number and
+content, and changes nothing; a number used for other content is rejected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PARTNERS = ("alfa", "beta")
+HOME = "home"
+EVENTS_PER_FILE = 40
+PERIOD = re.compile(r"[A-Za-z0-9._-]{1,32}")
+LARGEST = 2**63 - 1  # of PostgreSQL's bigint
+
+
+class Unreadable(ValueError):
+    """Not a TAP file at all: the text names the field and its value."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One use of a service by a roamer; the charge is in minor units."""
+
+    record_id: str
+    service: str
+    units: int
+    charge_minor: int
+
+
+@dataclass(frozen=True)
+class TapFile:
+    """``event_count`` and ``total_minor`` are what the header says."""
+
+    partner: str
+    sequence: int
+    period: str
+    events: tuple[Event, ...]
+    event_count: int
+    total_minor: int
+
+    @property
+    def content_hash(self) -> str:
+        """Equal for identical copies only."""
+        content = [
+            self.partner,
+            self.sequence,
+            self.period,
+            [list(vars(event).values()) for event in self.events],
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def wire(self, *, sender: str, recipient: str) -> dict[str, Any]:
+        """The body in which the file travels."""
+        return {
+            "sender": sender,
+            "recipient": recipient,
+            **vars(self),
+            "events": [vars(e) for e in self.events],
+        }
+
+
+def make_file(partner: str, sequence: int, period: str, events: tuple[Event, ...]) -> TapFile:
+    """A file whose header agrees with its events."""
+    return TapFile(
+        partner, sequence, period, events, len(events), sum(event.charge_minor for event in events)
+    )
+
+
+def header_fault(file: TapFile) -> str | None:
+    """Why the file must be rejected for itself, or None."""
+    right = make_file(file.partner, file.sequence, file.period, file.events)
+    if (file.event_count, file.total_minor) != (right.event_count, right.total_minor):
+        return (
+            f"the header says {file.event_count} events, {file.total_minor} in all; "
+            f"the events are {right.event_count}, {right.total_minor} in all"
+        )
+    if len({event.record_id for event in file.events}) < right.event_count:
+        return "a record stands in the file twice"
+    return None
+
+
+def sequence_fault(file: TapFile, last: int) -> str | None:
+    """Why a file of this number cannot follow number ``last``, or None."""
+    if file.sequence > last + 1:
+        return f"sequence {file.sequence} came after {last}: one is missing"
+    return f"sequence {file.sequence} was used for another file" if file.sequence <= last else None
+
+
+def read_file(body: Mapping[str, Any]) -> TapFile:
+    """The file in a request's body."""
+    partner, period = _text(body, "partner"), _text(body, "period")
+    if partner not in PARTNERS:
+        raise Unreadable(f"'partner' must be one of {', '.join(PARTNERS)}, not {partner!r}")
+    if not PERIOD.fullmatch(period):
+        raise Unreadable(f"'period' must match {PERIOD.pattern}, not {period!r}")
+    events = body.get("events")
+    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+        raise Unreadable(f"'events' must be a list of objects, not {events!r:.100}")
+    return TapFile(
+        partner=partner,
+        sequence=_whole(body, "sequence"),
+        period=period,
+        events=tuple(_read_event(event) for event in events),
+        event_count=_whole(body, "event_count"),
+        total_minor=_whole(body, "total_minor"),
+    )
+
+
+def _read_event(event: Mapping[str, Any]) -> Event:
+    return Event(
+        _text(event, "record_id"),
+        _text(event, "service"),
+        _whole(event, "units"),
+        _whole(event, "charge_minor"),
+    )
+
+
+def _text(body: Mapping[str, Any], field: str) -> str:
+    value = body.get(field)
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or "\0" in value:
+        raise Unreadable(f"{field!r} must be a text of 1 to 200 characters, not {value!r:.100}")
+    return value
+
+
+def _whole(body: Mapping[str, Any], field: str) -> int:
+    value = body.get(field)
+    if type(value) is not int or not 0 <= value <= LARGEST:
+        raise Unreadable(f"{field!r} must be a whole number from 0 to 2^63-1, not {value!r:.100}")
+    return value
