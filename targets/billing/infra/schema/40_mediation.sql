@@ -22,6 +22,7 @@ create table mediation.cdr_rated (
   charge_minor bigint not null,             -- half up, from micro-units
   visitor_of text,
   rated_at timestamptz not null default clock_timestamp());
+create index on mediation.cdr_rated (subscriber) where visitor_of is null;
 create table mediation.suspense (
   record_id text primary key,
   reason text not null,
