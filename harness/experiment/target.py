@@ -119,11 +119,16 @@ class SqlSource(Frozen):
 
 
 class WitnessLog(Frozen):
-    """An append-only log of a witness: ``GET`` gives JSON lines; becomes ``witness.<table>``."""
+    """An append-only log of a witness: ``GET`` gives JSON lines; becomes ``witness.<table>``.
+
+    ``columns`` (name -> DuckDB type) exist even where no line has them: an empty log is evidence too.
+    Fields that are not named are added with the type their values have.
+    """
 
     service: str
     endpoint: Endpoint
     table: str
+    columns: dict[str, str] = Field(default_factory=dict)
 
 
 class Settled(Frozen):
