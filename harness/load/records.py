@@ -1,0 +1,93 @@
+"""Reading what the recorder wrote: rows of msgpack arrays, in the columns of the evidence.
+
+A file of a child that was killed may end in the middle of a row; that tail is counted and left out.
+Anything else that does not fit is an error: damaged history is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped,unused-ignore]
+import pyarrow as pa
+import pyarrow.parquet
+
+from harness.errors import EnvironmentBroken
+from harness.evidence.model import OPERATION_COLUMNS
+
+ARROW_TYPES = {"BIGINT": pa.int64(), "VARCHAR": pa.string()}
+SCHEMA = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in OPERATION_COLUMNS.items()])
+CHUNK_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Records:
+    """``table``: one row per operation, by ``seq``. ``cut_bytes``: the unfinished row at the end."""
+
+    table: pa.Table
+    cut_bytes: int
+
+
+def read_rows(path: Path) -> Iterator[tuple[Any, ...]]:
+    """The whole rows of a record file, in the order in which they were written."""
+    for row, _ in _rows(path):
+        yield row
+
+
+def read(path: Path) -> Records:
+    """All of a record file. No file: no rows. Raises EnvironmentBroken when it is damaged."""
+    batches: list[pa.RecordBatch] = []
+    rows: list[tuple[Any, ...]] = []
+    end = 0
+    for row, end in _rows(path):  # noqa: B007  # the last end is where the whole rows stop
+        rows.append(row)
+        if len(rows) == CHUNK_ROWS:
+            batches.append(_batch(rows, path))
+            rows = []
+    batches.append(_batch(rows, path))
+    size = path.stat().st_size if path.exists() else 0
+    return Records(pa.Table.from_batches(batches, SCHEMA).sort_by("seq"), size - end)
+
+
+def count(path: Path) -> int:
+    """How many whole rows a record file has."""
+    return sum(1 for _ in _rows(path))
+
+
+def write_parquet(operations_file: Path, parquet: Path) -> int:
+    """Turn a record file into ``operations.parquet``; returns the number of rows."""
+    table = read(operations_file).table
+    pa.parquet.write_table(table, parquet)
+    return int(table.num_rows)
+
+
+def _rows(path: Path) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """Each whole row with the place in the file where it ends."""
+    if not path.exists():
+        return
+    with path.open("rb") as source:
+        unpacker = msgpack.Unpacker(source, use_list=False)
+        end = 0
+        while True:
+            try:
+                row = unpacker.unpack()
+            except msgpack.OutOfData:
+                return
+            except ValueError as error:
+                raise EnvironmentBroken(f"{path}: no row can be read at byte {end}: {error}") from error
+            if not isinstance(row, tuple) or len(row) != len(OPERATION_COLUMNS):
+                raise EnvironmentBroken(f"{path}: at byte {end} stands {str(row)[:80]}, not a row")
+            end = unpacker.tell()
+            yield row, end
+
+
+def _batch(rows: list[tuple[Any, ...]], path: Path) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    try:
+        arrays = [pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)]
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise EnvironmentBroken(f"{path}: a row's value does not fit its column: {error}") from error
+    return pa.record_batch(arrays, schema=SCHEMA)
