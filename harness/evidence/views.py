@@ -1,7 +1,8 @@
 """A run folder as tables: one DuckDB connection in memory, with all of the evidence in it.
 
     operations                       one row per logical operation, OPERATION_COLUMNS
-    faults                           id, fault, touches (list), params, injected_ns, healed_ns, proved, proof, error
+    faults                           id, fault, touches (list), params, injected_ns, healed_ns, proved,
+                                     proof (text), error
     jobs, samples                    as recorded
     timeline                         one row: the instants of the Timeline
     pending, deaths                  what had not drained; what ended uninvited
