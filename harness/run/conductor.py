@@ -101,10 +101,14 @@ class Conductor:
                 watch = self._start_watch(done)
             if self._may_end(watch, live, done, now):
                 break
-        for thread in self._threads:
-            thread.join()
+        self.join_faults()
         done.load_ended_ns = time.time_ns()
         return done
+
+    def join_faults(self) -> None:
+        """Wait until every fault is healed and judged; each is bounded by its own waits."""
+        for thread in self._threads:
+            thread.join()
 
     def join_jobs(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

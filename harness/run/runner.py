@@ -1,0 +1,247 @@
+"""One experiment from its file to its verdict. The only place that knows the order of things.
+
+    plan  ->  stage up  ->  load, faults, jobs  ->  settle  ->  collect  ->  stage down  ->  judge  ->  report
+
+What was asked is saved before anything starts; evidence as it comes; the verdict last. Whatever goes
+wrong, the stage comes down and what evidence there is stays in the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.check.judge import judge
+from harness.check.verdict import Verdict
+from harness.errors import ExitCode, LedgerquakeError
+from harness.evidence.folder import RunFolder
+from harness.evidence.model import Environment, LoadSummary, Timeline
+from harness.experiment.model import Experiment
+from harness.experiment.target import Mutant, TargetSpec
+from harness.fault.base import Context
+from harness.load import records
+from harness.load.driver import LoadDriver
+from harness.plan import Plan
+from harness.report import render
+from harness.run.collecting import collect
+from harness.run.conductor import Conducted, Conductor, Stagehand
+from harness.run.interrupts import Interrupts
+from harness.run.sampling import Sampler
+from harness.run.settling import wait_settled
+from harness.run.stage import Stage
+from harness.toxiproxy.find import EngineChoice
+
+_EXIT = {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that is known before anything runs: checked input, resolved against target and machine."""
+
+    experiment: Experiment
+    source: str  # the experiment file as written
+    spec: TargetSpec
+    plan: Plan
+    engine: EngineChoice
+    mutant: Mutant | None
+    reports: Path
+    command: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """``error`` is set when the harness or its environment broke; ``verdict`` when there is one."""
+
+    name: str
+    folder: Path
+    exit_code: int
+    verdict: Verdict | None = None
+    error: LedgerquakeError | None = None
+
+
+def draw_seed() -> int:
+    """A seed for a run that was given none; printed, so that the run can be repeated."""
+    return secrets.randbelow(2**31)
+
+
+def run_experiment(asked: Asked, tell: Stagehand) -> RunResult:
+    """Run, judge and report. Raises nothing that the run itself caused: see ``RunResult.error``."""
+    run_id = new_run_id(asked.experiment.name)
+    folder = RunFolder.create(asked.reports, run_id)
+    folder.write_experiment(asked.source, asked.experiment)
+    folder.copy_target(asked.spec)
+    folder.write_plan(asked.plan)
+    run = _Run(asked, run_id, folder, tell)
+    try:
+        with Interrupts(tell.event) as interrupts:
+            run.play(interrupts)
+            aborted = interrupts.reason
+    except LedgerquakeError as error:
+        run.save_timeline(aborted=error.message)
+        return RunResult(asked.experiment.name, folder.path, error.exit_code, error=error)
+    tell.phase("judging")
+    verdict = judge(folder)
+    folder.write_verdict(verdict)
+    render(folder)
+    code = ExitCode.ABORTED if aborted else _EXIT[verdict.verdict]
+    return RunResult(asked.experiment.name, folder.path, code, verdict)
+
+
+class _Run:
+    """The state of one run while it is played."""
+
+    def __init__(self, asked: Asked, run_id: str, folder: RunFolder, tell: Stagehand) -> None:
+        self._asked = asked
+        self._run_id = run_id
+        self._folder = folder
+        self._tell = tell
+        self._times: dict[str, Any] = {"deploy_started_ns": time.time_ns()}
+
+    def play(self, interrupts: Interrupts) -> None:
+        asked = self._asked
+        stage = Stage(
+            asked.spec, self._run_id, asked.plan.seed, asked.engine, asked.mutant, self._folder.logs
+        )
+        with stage:
+            self._tell.phase("deploying", f"{len(asked.spec.services)} services, {len(asked.spec.links)} links")
+            stage.come_up()
+            self._times["ready_ns"] = time.time_ns()
+            self._folder.write_environment(self._environment(stage.versions()))
+            if not interrupts.stopping():
+                self._drive(stage, interrupts)
+            self._times["deaths"] = stage.runtime.deaths()
+            self._tell.phase("removing")
+        self._times["aborted"] = interrupts.reason
+        self.save_timeline()
+
+    def _drive(self, stage: Stage, interrupts: Interrupts) -> None:
+        """Load, faults, settle, collect; what was seen is saved even when a step breaks."""
+        asked = self._asked
+        driver = self._driver(stage)
+        samples = self._folder.open_samples()
+        sampler = Sampler(asked.spec, stage.runtime, samples.append)
+        context = Context(
+            spec=asked.spec,
+            runtime=stage.runtime,
+            links=stage.links,
+            say=self._tell.event,
+            arrivals_per_s=lambda a_ns, b_ns: arrivals_per_s(driver, a_ns, b_ns),
+            stopping=interrupts.stopping,
+        )
+        conductor = Conductor(asked.plan, context, stage.journal, driver, self._tell)
+        done: Conducted | None = None
+        try:
+            driver.arm()
+            sampler.start()
+            done = conductor.conduct(driver.start())
+            self._stop_load(driver)
+            self._settle(stage, conductor, interrupts)
+        except LedgerquakeError as error:
+            interrupts.stop(error.message)  # whoever still waits wakes up, and heals
+            conductor.join_faults()
+            raise
+        finally:
+            self._stop_load(driver)
+            sampler.stop()
+            samples.close()
+            if done is not None:
+                self._save(done)
+        if not interrupts.stopping():
+            self._tell.phase("collecting")
+            collect(asked.spec, stage.runtime, self._folder)
+            self._times["collected_ns"] = time.time_ns()
+
+    def _driver(self, stage: Stage) -> LoadDriver:
+        spec = self._asked.spec
+        target = Path(spec.folder)
+        return LoadDriver(
+            self._asked.plan.load,
+            host_url=f"http://{stage.runtime.link(spec.entry).listen}",
+            locustfile=target / spec.locustfile,
+            python_path=[target / path for path in spec.python_path],
+            spawner=stage.supervisor,
+            folder=stage.supervisor.scratch / "load",
+        )
+
+    def _stop_load(self, driver: LoadDriver) -> None:
+        if "load" in self._times or not driver.operations_file.exists():
+            return
+        summary: LoadSummary = driver.stop()
+        self._times["load"] = summary
+        self._folder.write_operations(records.read(driver.operations_file))
+        if driver.log.exists():
+            (self._folder.logs / "load.log").write_bytes(driver.log.read_bytes())
+
+    def _settle(self, stage: Stage, conductor: Conductor, interrupts: Interrupts) -> None:
+        within_s = self._asked.plan.settle_within_s
+        self._tell.phase("settling", f"at most {within_s:g} s")
+        settled_ns, pending = wait_settled(
+            self._asked.spec, stage.runtime, within_s, interrupts.stopping, self._tell.event
+        )
+        self._times.update(settled_ns=settled_ns, settle_pending=pending)
+        conductor.join_jobs(within_s if pending else 2.0)
+
+    def _save(self, done: Conducted) -> None:
+        steady_ns = done.load_started_ns + int(self._asked.plan.steady_s * 1e9)
+        self._times.update(
+            load_started_ns=done.load_started_ns,
+            steady_ended_ns=min(steady_ns, done.load_ended_ns),
+            first_injection_ns=done.first_injection_ns,
+            last_healing_ns=done.last_healing_ns,
+            load_ended_ns=done.load_ended_ns,
+        )
+        self._folder.write_faults(done.faults)
+        self._folder.write_jobs(done.jobs)
+
+    def save_timeline(self, aborted: str | None = None) -> None:
+        """windows.json; instants that never came are those of the last phase that did."""
+        last = time.time_ns()
+        fields = {"ready_ns": last, "load_started_ns": last, "steady_ended_ns": last, **self._times}
+        if aborted is not None:
+            fields["aborted"] = aborted
+        self._folder.write_timeline(Timeline(**fields))
+
+    def _environment(self, versions: Mapping[str, str]) -> Environment:
+        asked = self._asked
+        return Environment(
+            run_id=self._run_id,
+            seed=asked.plan.seed,
+            runtime="process",
+            toxiproxy=asked.engine.label,
+            mutant=asked.mutant.name if asked.mutant else None,
+            versions=dict(versions),
+            machine=machine(),
+            user=os.environ.get("USER") or str(os.getuid()),
+            command=asked.command,
+        )
+
+
+def arrivals_per_s(driver: LoadDriver, from_ns: int, to_ns: int) -> float | None:
+    """Mean intended arrivals a second over the whole seconds in between; None when there are none."""
+    counts = [s.intended for s in driver.live() if s.at_ns >= from_ns and s.at_ns + 10**9 <= to_ns]
+    return sum(counts) / len(counts) if counts else None
+
+
+def new_run_id(name: str) -> str:
+    """Sorts by time, says what it is, and is unique."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return f"{stamp}-{name[:30]}-{random.SystemRandom().randrange(16**4):04x}"
+
+
+def machine() -> dict[str, str | int | float]:
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "cpus": os.cpu_count() or 0,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": sys.version.split()[0],
+    }

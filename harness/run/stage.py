@@ -1,0 +1,95 @@
+"""What a run stands on, from the first process to the last: brought up in order, taken down in reverse.
+
+The order is the safety: the supervisor, which outlives the harness and removes everything, is up before
+anything else; the journal is open before anything can be broken.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from harness.experiment.target import Mutant, TargetSpec
+from harness.run.journal import Journal
+from harness.target.process import ProcessRuntime
+from harness.target.runtime import Runtime
+from harness.target.supervisor import Supervisor
+from harness.toxiproxy.engine import Engine
+from harness.toxiproxy.find import EngineChoice
+from harness.toxiproxy.links import LinkLayer
+
+
+class Stage:
+    """Context manager around everything a run starts. ``come_up`` inside it; leaving removes all."""
+
+    supervisor: Supervisor
+    engine: Engine
+    links: LinkLayer
+    runtime: Runtime
+    journal: Journal
+
+    def __init__(
+        self, spec: TargetSpec, run_id: str, seed: int, choice: EngineChoice, mutant: Mutant | None, logs: Path
+    ) -> None:
+        self._spec = spec
+        self._run_id = run_id
+        self._seed = seed
+        self._choice = choice
+        self._mutant = mutant
+        self._logs = logs
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def come_up(self) -> None:
+        """Reaper, journal, engine, proxies, target. Raises NotReady, LinkError, EnvironmentBroken."""
+        self.supervisor = Supervisor.start(self._run_id)
+        self._undo.callback(self.supervisor.close)
+        scratch = self.supervisor.scratch
+        self.journal = Journal(scratch / "journal.jsonl")
+        self._undo.callback(self.journal.close)
+        self._undo.callback(self._keep_logs, scratch)
+        self.runtime = ProcessRuntime(
+            self._spec, run_id=self._run_id, scratch=scratch, supervisor=self.supervisor, seed=self._seed
+        )
+        self._undo.callback(self.runtime.teardown)
+        ends = self.runtime.prepare()
+        self.engine = Engine.start(
+            self._choice, self.supervisor, scratch / "logs" / "toxiproxy.log", port=free_port()
+        )
+        self._undo.callback(self.engine.stop)
+        self.links = LinkLayer(self.engine)
+        for link in ends.values():
+            self.links.create(link.name, str(link.listen), str(link.upstream))
+        if self._mutant is not None:
+            self.runtime.replace(self._mutant.service, self._mutant.process)
+        self.runtime.deploy()
+
+    def _keep_logs(self, scratch: Path) -> None:
+        """Logs are evidence: they move to the run folder before the scratch folder goes."""
+        for log in sorted((scratch / "logs").glob("*.log")):
+            shutil.copyfile(log, self._logs / log.name)
+
+    def versions(self) -> Mapping[str, str]:
+        return {**self.runtime.versions(), "toxiproxy": self.engine.label}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._undo.close()
+
+
+def free_port() -> int:
+    """A port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
