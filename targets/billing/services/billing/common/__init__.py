@@ -1,0 +1,94 @@
+"""What all services of the stack share. The public API; everything else is a detail.
+
+A service, from ``billing/NAME/__main__.py`` (calls ``main()`` of ``billing.NAME.service``)::
+
+    service = Service("notify", limits=Limits(size=10))   # reads the environment
+    service.app.add_routes([...])                  # aiohttp handlers; raise Problem to say no
+    service.consume(["payment.settled"], handle)   # durable "notify"; handle(session, events)
+    service.background("delivery", delivery.run)   # coroutine function, restarted when it fails
+    service.run()                                  # until SIGTERM; drains
+
+``Service``: ``.settings .log .metrics .database .broker .outbox .relay .app .draining``;
+``.client(name, "GATEWAY", timeout_s=1.0, attempts=3) -> HttpClient``; ``.open_database("REPLICA", limits)``;
+``.on_close(async_fn)``. It serves ``/live /ready /metrics`` and ``POST /dlq/replay`` and runs the relay.
+
+``Database``: ``await .fetch/.fetchrow/.fetchval/.execute(sql, *args, attempts=1)``, each its own
+transaction (``attempts=2`` only for what may run twice); ``async with .transaction() as session``;
+``await .run(work)`` calls ``work(session)`` in a transaction and repeats it when the database failed before
+the commit. ``Session``: ``fetch fetchrow fetchval execute executemany after_commit(fn)``; PostgreSQL
+placeholders ``$1``; ``jsonb`` goes in and comes out as text. Do no other I/O inside a transaction.
+Errors: ``Unavailable`` (nothing was sent; answered as 503 with Retry-After), ``CommitInDoubt``,
+``is_infrastructure(error)``: the database's fault rather than the data's.
+
+``Outbox.add(session, subject, payload, event_id=None) -> UUID`` in the transaction of the effect; the relay
+is woken at the commit. ``event_json(event_id, payload)`` and ``outbox.wake()`` serve those who insert by SQL.
+
+``Consumer``: ``handle(session, events)`` gets the *new* events of a batch, in the transaction that also has
+their inbox rows; ``each(handle_one)`` makes one from ``handle_one(session, event)``. ``Event``: ``id subject
+payload``. Raise to fail an event: after 8 attempts it is parked; database failures count as none.
+
+``HttpClient.call(method, path, body=None, headers=None, attempts=None, timeout_s=None) -> Answer(status, body,
+headers, in_doubt)``; retries 5xx, 429 and silence with full jitter within a budget; ``CallFailed
+.may_have_arrived``. Counters ``<name>.attempts``, ``<name>.retries``.
+
+``Problem(status, title, detail, retry_after_s=None, **more)``, ``refused(title, detail)`` = 503 with
+Retry-After; ``json_object(request)``, ``whole_number(body, name, at_least=)``, ``text_field(body, name)``;
+``require_key(request)``, ``fingerprint(operation, payload)``, ``key_reused(key)``, ``key_in_progress(key)``.
+
+Seams for mutants (replace from outside, then run the service's ``main``): ``Outbox.add``, ``Relay.relay_batch``,
+``Consumer.work`` and ``.apply``, ``database.is_spoiled`` and ``Database._suspect_all``, ``http_client.backoff_s``,
+``RetryBudget.take``.
+"""
+
+from billing.common.app import Service
+from billing.common.consumer import Consumer, Event, each
+from billing.common.database import (
+    CommitInDoubt,
+    Database,
+    Limits,
+    Record,
+    Session,
+    Unavailable,
+    is_infrastructure,
+)
+from billing.common.http_client import Answer, CallFailed, HttpClient, RetryBudget, backoff_s
+from billing.common.idempotency import fingerprint, key_in_progress, key_reused, require_key
+from billing.common.log import Log, describe
+from billing.common.metrics import Metrics
+from billing.common.outbox import Outbox, event_json
+from billing.common.problems import Problem, json_object, refused, text_field, whole_number
+from billing.common.settings import Settings
+
+__all__ = [
+    "Answer",
+    "CallFailed",
+    "CommitInDoubt",
+    "Consumer",
+    "Database",
+    "Event",
+    "HttpClient",
+    "Limits",
+    "Log",
+    "Metrics",
+    "Outbox",
+    "Problem",
+    "Record",
+    "RetryBudget",
+    "Service",
+    "Session",
+    "Settings",
+    "Unavailable",
+    "backoff_s",
+    "describe",
+    "each",
+    "event_json",
+    "fingerprint",
+    "is_infrastructure",
+    "json_object",
+    "key_in_progress",
+    "key_reused",
+    "refused",
+    "require_key",
+    "text_field",
+    "whole_number",
+]

@@ -1,0 +1,294 @@
+"""The database as services see it: a small pool that survives failovers and black-holed links.
+
+Why not asyncpg's pool: it connects in the caller's time, resets with a round trip per checkout, and keeps
+connections that a demoted primary or a silent link has made useless. Here a connection that shows any
+such sign is cut at once, and with it every connection of the same generation.
+
+What a caller may conclude from an error:
+- ``Unavailable``: no connection could be had in time. Nothing was sent, nothing happened.
+- anything else during a statement outside a transaction, or at the end of one: it may have happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import asyncpg
+
+from billing.common.hosts import CONNECT_FAILURES, Connection, DatabaseUrl, connect
+from billing.common.log import Log
+from billing.common.metrics import Metrics
+
+Record = asyncpg.Record
+T = TypeVar("T")
+
+
+class Unavailable(Exception):
+    """No connection within the checkout timeout: nothing was sent to the database."""
+
+
+class CommitInDoubt(Exception):
+    """The connection was lost while a transaction was being committed: it may have happened."""
+
+
+# The session is of no more use, or should no longer be used.
+SPOILED = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+# The server ended the transaction for reasons that lie outside it: run it again.
+TRANSIENT = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+
+
+def is_spoiled(error: BaseException) -> bool:
+    """Whether the connection must be cut; a query cancelled by someone leaves it sound."""
+    return isinstance(error, SPOILED) and not isinstance(error, asyncpg.QueryCanceledError)
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """Whether an error says something about the database's state rather than about the data."""
+    kinds = (Unavailable, CommitInDoubt, asyncpg.QueryCanceledError, asyncpg.InsufficientResourcesError)
+    return is_spoiled(error) or isinstance(error, kinds + TRANSIENT)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds, but for ``size``.
+
+    The statement timeout is ``command``, on the client's side: the connection is cut. The server's own
+    is off, and no cancel request is sent, because either would end a commit's wait for the synchronous
+    standby, and so make visible, and acknowledge, what a failover could still lose.
+    """
+
+    size: int = 10
+    checkout: float = 1.5
+    connect: float = 1.5
+    lock: float = 2.0
+    command: float = 3.5
+    age: float = 60.0
+
+
+@dataclass
+class _Pooled:
+    connection: Connection
+    generation: int
+    born: float
+
+
+class Session:
+    """One checked-out connection: asyncpg's five calls, each within the client's patience.
+
+    In a transaction, ``after_commit`` registers what shall happen once it is committed.
+    """
+
+    def __init__(self, connection: Connection, command_s: float) -> None:
+        self._connection = connection
+        self._command_s = command_s
+        self.committed_hooks: list[Callable[[], None]] = []
+
+    async def fetch(self, sql: str, *args: Any) -> list[Record]:
+        async with asyncio.timeout(self._command_s):
+            return await self._connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: Any) -> Record | None:
+        async with asyncio.timeout(self._command_s):
+            return await self._connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: Any) -> Any:
+        async with asyncio.timeout(self._command_s):
+            return await self._connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: Any) -> str:
+        async with asyncio.timeout(self._command_s):
+            return await self._connection.execute(sql, *args)
+
+    async def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        async with asyncio.timeout(self._command_s):
+            await self._connection.executemany(sql, rows)
+
+    def after_commit(self, hook: Callable[[], None]) -> None:
+        if hook not in self.committed_hooks:
+            self.committed_hooks.append(hook)
+
+
+class Database:
+    """A pool towards one database role. ``url`` as in ``compose.yaml``, with several hosts."""
+
+    def __init__(
+        self, url: str, *, service: str, metrics: Metrics, log: Log, limits: Limits | None = None
+    ) -> None:
+        self._limits = limits or Limits()
+        self._url = DatabaseUrl.parse(url)
+        self._service = service
+        self._metrics = metrics
+        self._log = log
+        self._slots = asyncio.Semaphore(self._limits.size)
+        self._connecting = asyncio.Semaphore(4)
+        self._idle: list[_Pooled] = []
+        self._generation = 0
+
+    # -- single statements, each its own transaction ------------------------------------------
+
+    async def fetch(self, sql: str, *args: Any, attempts: int = 1) -> list[Record]:
+        return await self._single(lambda session: session.fetch(sql, *args), attempts)
+
+    async def fetchrow(self, sql: str, *args: Any, attempts: int = 1) -> Record | None:
+        return await self._single(lambda session: session.fetchrow(sql, *args), attempts)
+
+    async def fetchval(self, sql: str, *args: Any, attempts: int = 1) -> Any:
+        return await self._single(lambda session: session.fetchval(sql, *args), attempts)
+
+    async def execute(self, sql: str, *args: Any, attempts: int = 1) -> str:
+        return await self._single(lambda session: session.execute(sql, *args), attempts)
+
+    async def _single(self, ask: Callable[[Session], Awaitable[T]], attempts: int) -> T:
+        """``attempts`` above 1 only for statements that may run twice without harm."""
+        while True:
+            attempts -= 1
+            try:
+                async with self.session() as session:
+                    return await ask(session)
+            except Exception as error:
+                if attempts < 1 or not is_infrastructure(error):
+                    raise
+                self._metrics.add("database.retries")
+
+    # -- transactions -------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """Begin, run the block, commit. Raises CommitInDoubt when the end of it was not learnt."""
+        async with self.session() as session:
+            await session.execute("begin")
+            try:
+                yield session
+            except Exception as error:
+                if not is_spoiled(error):
+                    await session.execute("rollback")
+                raise
+            try:
+                done = await session.execute("commit")
+            except Exception as error:
+                if is_spoiled(error):
+                    raise CommitInDoubt(f"{type(error).__name__}: {error}") from error
+                raise
+            if done != "COMMIT":
+                raise asyncpg.InFailedSQLTransactionError(f"commit answered {done}")
+        for hook in session.committed_hooks:
+            hook()
+
+    async def run(self, work: Callable[[Session], Awaitable[T]], *, attempts: int = 3) -> T:
+        """``work`` in a transaction; run again when the database, not the work, made it fail.
+
+        Never again once the commit is in doubt.
+        """
+        while True:
+            attempts -= 1
+            try:
+                async with self.transaction() as session:
+                    result = await work(session)
+                return result
+            except Exception as error:
+                in_doubt = isinstance(error, CommitInDoubt)
+                if attempts < 1 or in_doubt or not is_infrastructure(error):
+                    raise
+                self._metrics.add("database.retries")
+
+    # -- the pool -----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """A connection for the block; cut afterwards when the block shows that it is of no more use."""
+        pooled = await self._checkout()
+        clean = False
+        try:
+            yield Session(pooled.connection, self._limits.command)
+            clean = True
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, CommitInDoubt) and error.__cause__ else error
+            clean = not is_spoiled(cause)
+            if not clean:
+                self._suspect_all(cause)
+            raise
+        finally:
+            self._give_back(pooled, clean)
+
+    async def ready(self) -> bool:
+        """Whether a statement goes through now, within a second."""
+        try:
+            async with asyncio.timeout(1.0):
+                await self.fetchval("select 1")
+        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            return False
+        return True
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().connection.terminate()
+
+    def _suspect_all(self, error: BaseException) -> None:
+        """A failover or a dead link concerns all connections: those of this generation are replaced."""
+        self._generation += 1
+        self._metrics.add("database.connections_dropped")
+        self._log("database.suspect", error=error, generation=self._generation)
+
+    async def _checkout(self) -> _Pooled:
+        try:
+            async with asyncio.timeout(self._limits.checkout):
+                await self._slots.acquire()
+                try:
+                    return self._reuse() or await self._connect()
+                except BaseException:
+                    self._slots.release()
+                    raise
+        except TimeoutError:
+            self._metrics.add("database.checkout_timeouts")
+            raise Unavailable(f"no connection within {self._limits.checkout} s") from None
+
+    def _reuse(self) -> _Pooled | None:
+        oldest = time.monotonic() - self._limits.age
+        while self._idle:
+            pooled = self._idle.pop()
+            fresh = pooled.generation == self._generation and pooled.born > oldest
+            if fresh and not pooled.connection.is_closed():
+                return pooled
+            pooled.connection.terminate()
+        return None
+
+    async def _connect(self) -> _Pooled:
+        """Try until the checkout's deadline cancels it: a failover takes a second or two."""
+        settings = {
+            "application_name": self._service,
+            "statement_timeout": "0",
+            "client_connection_check_interval": "1000",
+            "lock_timeout": f"{self._limits.lock * 1000:.0f}",
+            "jit": "off",
+        }
+        while True:
+            generation = self._generation
+            async with self._connecting:
+                try:
+                    connection = await connect(self._url, timeout_s=self._limits.connect, settings=settings)
+                    self._metrics.add("database.connects")
+                    return _Pooled(connection, generation, time.monotonic())
+                except CONNECT_FAILURES:
+                    self._metrics.add("database.connect_failures")
+            await asyncio.sleep(0.1)
+
+    def _give_back(self, pooled: _Pooled, clean: bool) -> None:
+        self._slots.release()
+        connection = pooled.connection
+        if clean and not connection.is_closed() and not connection.is_in_transaction():
+            self._idle.append(pooled)
+        else:
+            connection.terminate()

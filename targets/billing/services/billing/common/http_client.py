@@ -1,0 +1,162 @@
+"""Calls to other parties: deadlines, few retries with full jitter, and a budget for retries.
+
+What a caller may conclude: an ``Answer`` is what the other side said. ``CallFailed`` with
+``may_have_arrived`` false means that no byte of any try ever left; true, that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from billing.common.log import describe
+from billing.common.metrics import Metrics
+
+# Raised while connecting: no request was sent.
+NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+class CallFailed(Exception):
+    """No answer. ``may_have_arrived``: whether the other side may have acted on any of the tries."""
+
+    def __init__(self, reason: str, *, may_have_arrived: bool) -> None:
+        super().__init__(reason)
+        self.may_have_arrived = may_have_arrived
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``in_doubt``: an earlier try of the same call ended without an answer or with a 5xx."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+    in_doubt: bool = False
+
+
+class RetryBudget:
+    """Retries may be at most ``share`` of calls, above a small stock that lets a quiet caller retry."""
+
+    def __init__(self, share: float = 0.15, stock: float = 5.0) -> None:
+        self._share = share
+        self._stock = stock
+        self._tokens = stock
+
+    def called(self) -> None:
+        self._tokens = min(self._stock, self._tokens + self._share)
+
+    def take(self) -> bool:
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+def backoff_s(retry: int, *, base_s: float = 0.05, cap_s: float = 1.0) -> float:
+    """Capped exponential back-off with full jitter; ``retry`` counts from 1."""
+    return random.uniform(0, min(cap_s, base_s * 2**retry))
+
+
+def worth_a_retry(status: int) -> bool:
+    return status in (408, 425, 429) or status >= 500
+
+
+class HttpClient:
+    """Keep-alive client of one party. ``name`` prefixes its counters: ``<name>.attempts``, ``.retries``."""
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        metrics: Metrics,
+        *,
+        timeout_s: float = 1.0,
+        attempts: int = 3,
+        budget: RetryBudget | None = None,
+    ) -> None:
+        self.name = name
+        self._base_url = base_url
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+        self._attempts = attempts
+        self._budget = budget or RetryBudget()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
+        attempts: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Call, and call again on 5xx, 429 or silence. Raises CallFailed when nothing ever answered.
+
+        The same request goes out each time, so it must be one that the other side knows again.
+        ``headers`` may be a function; it is then asked before each try.
+        """
+        self._budget.called()
+        last_answer: Answer | None = None
+        doubt = False
+        failure = ""
+        for attempt in range(1, (attempts or self._attempts) + 1):
+            if attempt > 1:
+                if not self._budget.take():
+                    self._metrics.add(f"{self.name}.retries_denied")
+                    break
+                self._metrics.add(f"{self.name}.retries")
+                await asyncio.sleep(backoff_s(attempt - 1))
+            try:
+                answer = await self._once(method, path, body, headers, timeout_s or self._timeout_s, doubt)
+            except NOT_SENT as error:
+                failure = describe(error)
+            except (aiohttp.ClientError, OSError) as error:
+                failure, doubt = describe(error), True
+            else:
+                if not worth_a_retry(answer.status):
+                    return answer
+                last_answer, doubt = answer, doubt or answer.status >= 500
+        if last_answer is not None:
+            return last_answer
+        self._metrics.add(f"{self.name}.failures")
+        raise CallFailed(f"{self.name}: {failure}", may_have_arrived=doubt)
+
+    async def _once(
+        self, method: str, path: str, body: Any, headers: Any, timeout_s: float, doubt: bool
+    ) -> Answer:
+        self._metrics.add(f"{self.name}.attempts")
+        async with self._open().request(
+            method,
+            self._base_url + path,
+            json=body,
+            headers=headers() if callable(headers) else headers,
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
+        ) as response:
+            content = await response.read()
+            return Answer(response.status, _parsed(content), response.headers, doubt)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=20)
+            self._session = aiohttp.ClientSession(connector=connector)
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+def _parsed(content: bytes) -> Any:
+    """The JSON of a body, or None when it is none: an intermediary's error page, or nothing."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None

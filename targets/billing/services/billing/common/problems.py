@@ -1,0 +1,92 @@
+"""Answers that say no, as ``application/problem+json``; and which of them promise "no effect".
+
+A client may take a 4xx (but 408, 409, 425, 429), or a 503 with ``Retry-After``, as "refused before any
+effect was possible". ``Problem`` carries such a promise only when its raiser can keep it; every error
+that nobody foresaw becomes a 500 or 504, which promises nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from billing.common.database import Unavailable
+
+
+class Problem(Exception):
+    """An answer other than success. ``retry_after_s`` belongs to 503 alone."""
+
+    def __init__(
+        self, status: int, title: str, detail: str = "", *, retry_after_s: int | None = None, **more: Any
+    ) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.more = more
+
+    def response(self) -> web.Response:
+        body = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.more,
+        }
+        headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        return web.Response(
+            text=json.dumps(body),
+            status=self.status,
+            headers=headers,
+            content_type="application/problem+json",
+        )
+
+
+def refused(title: str, detail: str = "", *, retry_after_s: int = 1) -> Problem:
+    """503 with ``Retry-After``: nothing was done and nothing will be."""
+    return Problem(503, title, detail, retry_after_s=retry_after_s)
+
+
+def problem_for(error: Exception) -> Problem:
+    """What an error that left a handler is called outside."""
+    match error:
+        case Problem():
+            return error
+        case Unavailable():
+            return refused("database unavailable", str(error))
+        case web.HTTPException():
+            return Problem(error.status, error.reason)
+        case TimeoutError():
+            return Problem(504, "timed out", "whether it took effect is unknown")
+        case _:
+            return Problem(500, "internal error", "whether it took effect is unknown")
+
+
+async def json_object(request: web.Request) -> dict[str, Any]:
+    """The request's JSON object, or a 400."""
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise Problem(400, "malformed body", str(error)) from error
+    if not isinstance(body, dict):
+        raise Problem(400, "malformed body", "a JSON object is expected")
+    return body
+
+
+def whole_number(body: dict[str, Any], name: str, *, at_least: int) -> int:
+    """An integer field of a body within 64 bits, or a 400 that names it."""
+    value = body.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value < 2**63:
+        raise Problem(400, "malformed body", f"{name} must be a whole number from {at_least}, not {value!r}")
+    return value
+
+
+def text_field(body: dict[str, Any], name: str, *, longest: int = 200) -> str:
+    """A non-empty text field without control characters, or a 400 that names it."""
+    value = body.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
+        raise Problem(400, "malformed body", f"{name} must be 1 to {longest} printable characters")
+    return value
