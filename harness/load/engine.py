@@ -99,6 +99,8 @@ class Engine:
         grower.kill()
         self._queue.clear()
         self._runner.quit()
+        total = self._runner.stats.total
+        log.info("Locust counted %d requests, %d of them failures", total.num_requests, total.num_failures)
         return reason
 
     # --- the schedule ---------------------------------------------------------------------------

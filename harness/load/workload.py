@@ -16,6 +16,7 @@ import json as jsonlib
 import random
 import time
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
 import gevent
@@ -116,6 +117,13 @@ class Op:
         if self._arrival.earlier is None:
             raise LookupError(f"operations of kind {self.kind!r} do not repeat another kind")
         return self._arrival.earlier
+
+    def come_back_to(self, other: Arrival) -> None:
+        """Repeat ``other`` instead of the arrival the schedule chose: its key, its subscriber.
+
+        For an operation that makes sense only after what has really happened to the one it repeats.
+        """
+        self._arrival = replace(self._arrival, key=other.key, subscriber=other.subscriber, earlier=other)
 
     @property
     def rng(self) -> random.Random:
