@@ -107,7 +107,7 @@ class Client:
         return dict(self.api.get("/proxies").json())
 
     def remove_toxic(self, name: str, toxic_name: str, timeout_s: float) -> None:
-        """Past the library, whose call takes no deadline: a reset_peer toxic goes only when its time is up."""
+        """Past the library, whose call takes no deadline: removing a reset_peer may rightly take long."""
         path = f"/proxies/{quote(name, safe='')}/toxics/{quote(toxic_name, safe='')}"
         self.api.delete(path, timeout=timeout_s)
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import EnvironmentBroken
+from harness.toxiproxy.builtin import VERSION as BUILTIN_VERSION
 
 SERVER = "toxiproxy-server"
 MODULE = "github.com/Shopify/toxiproxy/v2"
 INSTALLED_VERSION = "2.12.0"
 BUILD_TIMEOUT_S = 300.0
-BUILTIN_VERSION = "2.12.0-builtin"
 
 Preference = Literal["auto", "server", "builtin"]
 

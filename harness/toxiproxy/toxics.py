@@ -125,7 +125,7 @@ def from_wire(body: dict[str, Any]) -> Toxic:
 
     Raises LinkError when it is none of ours, or its settings are out of range.
     """
-    flat = {key: body[key] for key in ("type", "stream") if key in body}
+    flat: dict[str, Any] = {key: body[key] for key in ("type", "stream") if key in body}
     flat["toxicity"] = float(body.get("toxicity", 1.0))
     try:
         return _ADAPTER.validate_python({**flat, **(body.get("attributes") or {})})
