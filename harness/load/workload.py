@@ -324,7 +324,7 @@ class Workload(FastHttpUser):
     """Base of a target's locustfile class: performs arrivals, one at a time, over one connection."""
 
     abstract = True
-    network_timeout = READ_TIMEOUT_S
+    network_timeout = OP_DEADLINE_S  # ``timeout_s`` of each request is what bounds it
     connection_timeout = CONNECT_TIMEOUT_S
     max_redirects = 0
     max_retries = 0
