@@ -1,0 +1,84 @@
+"""The final verdict on a terminal: one screen, what is not a pass first."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from harness.check.verdict import FaultVerdict, Verdict
+from harness.report import words
+
+STYLES: dict[words.AnyAnswer, str] = {
+    "pass": "green",
+    "fail": "red",
+    "inconclusive": "yellow",
+    "not_applicable": "dim",
+}
+MAX_ROWS = 12
+
+
+def print_verdict(verdict: Verdict, console: Console) -> None:
+    """Print the verdict to ``console``. Texts from the system are printed as they are, never as markup."""
+    answer = words.answer_of_verdict(verdict)
+    title = Text(f" {words.SYMBOLS[answer]} {words.WORDS[answer]} ", style=f"bold reverse {STYLES[answer]}")
+    lines = [Text.assemble(title, "  ", (words.one_line(verdict.name), "bold"))]
+    lines.append(Text(words.one_line(words.headline_of_verdict(verdict))))
+    lines += [Text(f"• {words.one_line(reason)}") for reason in words.reasons_of_verdict(verdict)[:6]]
+    console.print(Panel(Text("\n").join(lines), border_style=STYLES[answer], box=box.ROUNDED, padding=(0, 1)))
+    console.print(_expectations(verdict))
+    console.print(_invariants(verdict))
+    for fault in verdict.faults:
+        console.print(_fault(fault))
+    console.print(Text.assemble(("replay  ", "dim"), words.one_line(verdict.replay)), soft_wrap=True)
+
+
+def _answer(answer: words.AnyAnswer) -> Text:
+    return Text(f"{words.SYMBOLS[answer]} {words.WORDS[answer].lower()}", style=STYLES[answer])
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False, header_style="dim")
+    for head in heads:
+        figure = head in ("measured", "limit", "checked", "violations")
+        table.add_column(head, justify="right" if figure else "left", no_wrap=figure or not head)
+    return table
+
+
+def _expectations(verdict: Verdict) -> Table:
+    table = _table("", "expectation", "measured", "limit", "reason")
+    for item in words.worst_first(verdict.expectations):
+        limit = "–" if item.limit is None else words.number(item.limit, item.unit)
+        reason = words.one_line(item.reason, 160)
+        text = words.one_line(item.text)
+        table.add_row(_answer(item.verdict), Text(text), words.measured(item), limit, Text(reason))
+    return table
+
+
+def _invariants(verdict: Verdict) -> Table | Text:
+    """Those that are not a pass, one by one; the rest as a count."""
+    ordered = words.worst_first(verdict.invariants)
+    told = [item for item in ordered if item.verdict in ("fail", "inconclusive")]
+    held = sum(item.verdict == "pass" for item in ordered)
+    silent = sum(item.verdict == "not_applicable" for item in ordered)
+    rest = f"{held} invariants held, {silent} do not apply"
+    if not told:
+        return Text(rest)
+    table = _table("", "invariant", "checked", "violations", "reason")
+    for item in told[:MAX_ROWS]:
+        name, reason = words.one_line(f"{item.id} {item.title}"), words.one_line(item.reason, 160)
+        checked, violations = words.number(item.checked), words.number(item.violations)
+        table.add_row(_answer(item.verdict), Text(name), checked, violations, Text(reason))
+    more = f"{len(told) - MAX_ROWS} more are not a pass; " if len(told) > MAX_ROWS else ""
+    table.caption = Text(f"{more}{rest}")
+    table.caption_justify = "left"
+    return table
+
+
+def _fault(fault: FaultVerdict) -> Text:
+    state = ("✓ proved", "green") if fault.proved else ("? not proved", "yellow")
+    name = f"{fault.fault} on {', '.join(fault.on)}" if fault.on else fault.fault
+    told = words.one_line(f"{name} at {words.seconds(fault.at)}: {fault.proof}")
+    return Text.assemble(("fault   ", "dim"), state, "  ", told)
