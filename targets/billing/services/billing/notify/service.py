@@ -1,0 +1,80 @@
+"""Notify's other sides: events come in, people ask what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from billing.common import Event, Limits, Problem, Service, Session
+from billing.notify.delivery import Delivery
+from billing.notify.message import message_for, recipient_of
+
+_INSERT = """
+insert into notification (id, event_id, recipient, template, body)
+select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) on conflict do nothing"""
+
+_LIST = """
+select id, event_id, template, body, created_at, delivered_at, attempts from notification
+where recipient = $1 order by created_at desc limit 100"""
+
+
+class Notify:
+    """The handlers."""
+
+    def __init__(self, service: Service, delivery: Delivery) -> None:
+        self._database = service.database
+        self._delivery = delivery
+
+    async def take(self, session: Session, events: Sequence[Event]) -> None:
+        """One notice per event, stored with its inbox row; sending comes later."""
+        messages = [message_for(event.subject, event.payload) for event in events]
+        await session.execute(
+            _INSERT,
+            [message.id for message in messages],
+            [message.event_id for message in messages],
+            [message.recipient for message in messages],
+            [message.template for message in messages],
+            [message.body for message in messages],
+        )
+        session.after_commit(self._delivery.wake)
+
+    async def notifications(self, request: web.Request) -> web.Response:
+        """``GET /notifications?subscriber=N``: the latest hundred."""
+        number = request.query.get("subscriber", "")
+        if not (number.isascii() and number.isdigit() and len(number) < 19):
+            raise Problem(400, "malformed query", f"subscriber must be a whole number, not {number!r:.100}")
+        rows = await self._database.fetch(_LIST, recipient_of(int(number)), attempts=2)
+        notices = [
+            {
+                "id": str(row["id"]),
+                "event_id": str(row["event_id"]),
+                "template": row["template"],
+                "body": row["body"],
+                "created_at": row["created_at"].isoformat(),
+                "delivered_at": row["delivered_at"] and row["delivered_at"].isoformat(),
+                "attempts": row["attempts"],
+            }
+            for row in rows
+        ]
+        return web.json_response({"subscriber": int(number), "notifications": notices})
+
+    async def unpark(self, _: web.Request) -> web.Response:
+        """``POST /deliveries/replay``: notices that the gateway refused are tried again."""
+        return web.json_response({"replayed": await self._delivery.unpark()})
+
+
+def main() -> None:
+    service = Service("notify", limits=Limits(size=6))
+    gateway = service.client("gateway", "GATEWAY", timeout_s=2.0, attempts=1)
+    delivery = Delivery(service.database, gateway, service.metrics, service.log)
+    notify = Notify(service, delivery)
+    service.app.add_routes(
+        [
+            web.get("/notifications", notify.notifications),
+            web.post("/deliveries/replay", notify.unpark),
+        ]
+    )
+    service.consume(["payment.settled", "payment.failed"], notify.take)
+    service.background("delivery", delivery.run)
+    service.run()

@@ -1,0 +1,76 @@
+"""Roaming's HTTP side: settlements are asked for, partners deliver files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from billing.common import Limits, Problem, Service, json_object
+from billing.roaming.inbound import keep_visitors_usage, receive_file
+from billing.roaming.settlement import Settlements
+from billing.roaming.tap import PERIOD, Unreadable, read_file
+
+_BEGIN = "insert into settlement_run (period, state) values ($1, 'collecting') on conflict do nothing"
+_STATE = "select state from settlement_run where period = $1"
+_SETTLED = """
+select partner, direction, event_count, total_minor from settlement where period = $1
+order by partner, direction"""
+_OUT = """
+select partner, sequence, period, event_count, total_minor, transmitted_at is not null as confirmed
+from tap_file where direction = 'out' order by id desc limit 1000"""
+
+
+class Roaming:
+    """The handlers."""
+
+    def __init__(self, service: Service, settlements: Settlements) -> None:
+        self._database = service.database
+        self._settlements = settlements
+
+    async def settle(self, request: web.Request) -> web.Response:
+        """``POST /settlements/{period}``: begins or asks; 202 while it works, 200 when it is done."""
+        period = request.match_info["period"]
+        if not PERIOD.fullmatch(period):
+            raise Problem(400, "malformed period", f"must match {PERIOD.pattern}, not {period!r:.100}")
+        await self._database.execute(_BEGIN, period)
+        self._settlements.wake()
+        state = await self._database.fetchval(_STATE, period, attempts=2)
+        body: dict[str, Any] = {"period": period, "state": state}
+        if state != "done":
+            return web.json_response(body, status=202)
+        rows = await self._database.fetch(_SETTLED, period, attempts=2)
+        return web.json_response({**body, "settlements": [dict(row) for row in rows]})
+
+    async def tap_in(self, request: web.Request) -> web.Response:
+        """``POST /tap/in``: a partner's file."""
+        try:
+            file = read_file(await json_object(request))
+        except Unreadable as error:
+            raise Problem(400, "malformed file", str(error)) from error
+        status = await self._database.run(lambda session: receive_file(session, file))
+        if status.startswith("rejected"):
+            raise Problem(422, "RAP", status)
+        return web.json_response({"status": status})
+
+    async def tap_out(self, _: web.Request) -> web.Response:
+        """``GET /tap/out``: our files, the newest first."""
+        rows = await self._database.fetch(_OUT, attempts=2)
+        return web.json_response({"files": [dict(row) for row in rows]})
+
+
+def main() -> None:
+    service = Service("roaming", limits=Limits(size=6))
+    partner = service.client("partner", "PARTNER", timeout_s=3.0, attempts=1)
+    settlements = Settlements(service.database, partner, service.outbox, service.metrics, service.log)
+    roaming = Roaming(service, settlements)
+    service.app.add_routes(
+        [
+            web.post("/settlements/{period}", roaming.settle),
+            web.post("/tap/in", roaming.tap_in),
+            web.get("/tap/out", roaming.tap_out),
+        ]
+    )
+    service.consume(["cdr.roaming"], keep_visitors_usage)
+    service.background("settlement", settlements.run)
+    service.run()

@@ -1,0 +1,377 @@
+"""Mediation, notify and roaming as real processes, with PostgreSQL, NATS and the witnesses.
+
+Each test breaks something on purpose (kill -9, a lost reply, copies) and compares what the services
+kept with what the witnesses wrote down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import psycopg
+import pytest
+import requests
+
+BILLING = Path(__file__).parents[2] / "targets" / "billing"
+
+
+def eventually(what: str, holds: Callable[[], Any], *, within_s: float = 15.0) -> Any:
+    """The first true value of ``holds``, or a failure that names what was awaited."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if value := holds():
+            return value
+        time.sleep(0.05)
+    pytest.fail(f"not within {within_s} s: {what}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """One service or witness; it keeps its port over restarts."""
+
+    def __init__(self, module: str, folder: Path, port: int, **environment: str) -> None:
+        self.module = module
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = folder / f"{module}.log"
+        path = f"{BILLING / 'services'}{os.pathsep}{BILLING}"
+        own = {"LISTEN": self.url.removeprefix("http://"), "PYTHONPATH": path}
+        self._environment = {"PATH": os.environ["PATH"], **own, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Process:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self.module], env=self._environment, stdout=log, stderr=log
+            )
+        eventually(f"{self.module} is ready; it said:\n{self._log.read_text()[-2000:]}", self._ready)
+        return self
+
+    def _ready(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/ready", timeout=1).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -9
+
+    def lines(self) -> list[dict[str, Any]]:
+        """A witness's log."""
+        return [json.loads(line) for line in requests.get(f"{self.url}/log", timeout=5).text.splitlines()]
+
+
+class Muffler:
+    """A TCP proxy that can swallow replies: requests arrive, answers do not."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self.mute = False
+        self._upstream_port = upstream_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._upstream_port))
+            threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, replies: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if not (replies and self.mute):
+                    sink.sendall(data)
+        except OSError:
+            pass  # one side has gone: so does the other
+        finally:
+            for end in (source, sink):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+Launcher = Callable[..., Process]
+
+
+@pytest.fixture
+def launch(tmp_path: Path, service_url: Callable[[str], str], nats_url: str) -> Iterator[Launcher]:
+    """Starts a service (with database and broker) or a witness (with a log); ends them all."""
+    started: list[Process] = []
+
+    def start(module: str, *, port: int | None = None, **environment: str) -> Process:
+        name = module.rpartition(".")[2]
+        if module.startswith("billing."):
+            environment |= {"DATABASE_URL": service_url(name), "BROKER_URL": nats_url}
+        else:
+            environment |= {"LOG_FILE": str(tmp_path / f"{name}.jsonl")}
+        started.append(Process(module, tmp_path, port or free_port(), **environment))
+        return started[-1].start()
+
+    yield start
+    for process in reversed(started):
+        process.stop()
+
+
+@pytest.fixture
+def rows(postgres_url: str) -> Iterator[Callable[..., list[Any]]]:
+    """``rows(sql, *args)``: what the database says now."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        yield lambda sql, *args: connection.execute(sql, args).fetchall()
+
+
+def cdr(number: int, **other: Any) -> dict[str, Any]:
+    return {
+        "record_id": f"{other.pop('prefix')}-{number}",
+        "subscriber": 1 + number % 50,
+        "service": "data",
+        "units": 1000 + number,
+        "started_at": "2026-01-01T10:00:00Z",
+        **other,
+    }
+
+
+def send(process: Process, path: str, body: dict[str, Any]) -> int | None:
+    """The status, or None when nobody answered."""
+    try:
+        return requests.post(process.url + path, json=body, timeout=5).status_code
+    except requests.RequestException:
+        return None
+
+
+def test_a_record_is_rated_once_whatever_happens(launch: Launcher, rows: Callable[..., list[Any]]) -> None:
+    mediation = launch("billing.mediation")
+    prefix = uuid.uuid4().hex[:8]
+    records = [cdr(n, prefix=prefix) for n in range(150)]
+    odd = {**cdr(999, prefix=prefix), "service": "fax"}
+    accepted = []
+    for record in [odd, *records[:90]]:  # the odd one first: it must hold up nobody
+        accepted.append(send(mediation, "/cdrs", record))
+        if len(accepted) == 80:
+            mediation.kill()
+            mediation.start()
+    assert accepted.count(202) == 91
+    for record in [*records, odd]:  # again, and the rest
+        assert send(mediation, "/cdrs", record) == 202
+    assert send(mediation, "/cdrs", {**records[0], "units": 1}) == 422
+    assert send(mediation, "/cdrs", {**records[0], "units": "many"}) == 400
+    mine = f"{prefix}-%"
+    unprocessed = "select 1 from mediation.cdr_raw where record_id like %s and processed_at is null"
+    eventually("all records are processed", lambda: not rows(unprocessed, mine))
+
+    rated = dict(
+        rows("select record_id, charge_minor from mediation.cdr_rated where record_id like %s", mine)
+    )
+    assert rated == {r["record_id"]: (r["units"] * 20_000 + 500_000) // 1_000_000 for r in records}
+    suspended = rows("select record_id, reason from mediation.suspense where record_id like %s", mine)
+    assert [record_id for record_id, _ in suspended] == [odd["record_id"]] and "fax" in suspended[0][1]
+    published = (
+        "select payload->>'record_id', (payload->>'charge_minor')::bigint from mediation.outbox"
+        " where subject = 'cdr.rated' and payload->>'record_id' like %s and sent_at is not null"
+    )
+    events = eventually("all events are sent", lambda: (e := rows(published, mine)) and len(e) >= 150 and e)
+    assert len(events) == 150 and dict(events) == rated
+    usage = requests.get(f"{mediation.url}/usage", params={"subscriber": 7}, timeout=5).json()
+    assert usage["total_minor"] >= sum(rated[f"{prefix}-{n}"] for n in (6, 56, 106))
+    assert mediation.stop() == 0
+
+
+async def publish(url: str, subject: str, events: list[dict[str, Any]], copies: int = 1) -> None:
+    client = await nats.connect(url)
+    for event in events * copies:  # without a message id: the broker lets copies through
+        await client.jetstream().publish(subject, json.dumps(event).encode())
+    await client.close()
+
+
+def test_a_notice_is_delivered_once_though_the_reply_is_lost(
+    launch: Launcher, rows: Callable[..., list[Any]], nats_url: str
+) -> None:
+    gateway = launch("witnesses.gateway")
+    muffler = Muffler(int(gateway.url.rpartition(":")[2]))
+    notify = launch("billing.notify", GATEWAY_URL=f"http://127.0.0.1:{muffler.port}")
+    eventually("the stream is there", lambda: "broker.connects" in metrics(notify))
+    event: dict[str, Any] = {"payment_id": "p", "key": "k", "subscriber": 7, "amount_minor": 500}
+    events = [{**event, "event_id": str(uuid.uuid4())} for _ in range(300)]
+    muffler.mute = True
+    asyncio.run(publish(nats_url, "payment.settled", events, copies=2))
+    eventually("the gateway got something", lambda: len(gateway.lines()) >= 1)
+    notify.kill()  # with a reply outstanding
+    notify.start()
+    time.sleep(0.3)
+    muffler.mute = False
+    ids = [e["event_id"] for e in events]
+    delivered = (
+        "select count(*) from notify.notification where event_id = any(%s) and delivered_at is not null"
+    )
+    eventually("all notices are delivered", lambda: rows(delivered, ids)[0][0] == 300)
+    muffler.close()
+
+    log = [line for line in gateway.lines() if line["event_id"] in set(ids)]
+    by_kind = Counter(line["event"] for line in log)
+    assert by_kind["delivered"] == 300 and by_kind["replay"] >= 1 and by_kind["refused"] == 0
+    assert {line["event_id"] for line in log if line["event"] == "delivered"} == set(ids)
+    assert {line["recipient"] for line in log} == {"sub:7"}
+    shown = requests.get(f"{notify.url}/notifications", params={"subscriber": 7}, timeout=5).json()
+    assert len(shown["notifications"]) == 100
+
+
+def test_a_notice_that_the_gateway_refuses_is_parked_and_holds_up_nobody(
+    launch: Launcher, rows: Callable[..., list[Any]], nats_url: str
+) -> None:
+    gateway = launch("witnesses.gateway")
+    notify = launch("billing.notify", GATEWAY_URL=gateway.url)
+    eventually("the stream is there", lambda: "broker.connects" in metrics(notify))
+    event: dict[str, Any] = {"payment_id": "p", "key": "k", "subscriber": 8, "amount_minor": 500}
+    bad, good = ({**event, "event_id": str(uuid.uuid4())} for _ in range(2))
+    notice_id = uuid.uuid5(uuid.UUID("6b0f4f7c-58a8-4b0e-9d43-0a5f3d1c7e52"), f"{bad['event_id']}/sub:8")
+    taken = {"message_id": str(notice_id), "event_id": "e", "recipient": "r", "template": "t", "body": "b"}
+    assert send(gateway, "/messages", taken) == 202  # so that notify's own message will be refused
+    asyncio.run(publish(nats_url, "payment.failed", [bad, good]))
+    state = "select refusals, delivered_at is not null from notify.notification where event_id = %s"
+    eventually("the good one is delivered", lambda: (r := rows(state, good["event_id"])) and r[0][1])
+    # Eight refusals with growing pauses would take half a minute: shorten the pauses from outside.
+    hurry = (
+        "update notify.notification set next_attempt_at = now()"
+        " where event_id = %s and refusals < 8 returning 1"
+    )
+    eventually("it is parked", lambda: not rows(hurry, bad["event_id"]))
+    assert rows(state, bad["event_id"]) == [(8, False)]
+    refused = [line for line in gateway.lines() if line["event"] == "refused"]
+    assert len(refused) == 8
+    assert requests.post(f"{notify.url}/deliveries/replay", timeout=5).json()["replayed"] >= 1
+    eventually("it was tried again", lambda: rows(state, bad["event_id"])[0][0] >= 1)
+
+
+def metrics(process: Process) -> dict[str, float]:
+    return requests.get(f"{process.url}/metrics", timeout=5).json()
+
+
+def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
+    launch: Launcher, rows: Callable[..., list[Any]]
+) -> None:
+    period, prefix = f"P{uuid.uuid4().hex[:6]}", uuid.uuid4().hex[:8]
+    roaming_port = free_port()
+    partner = launch("witnesses.partner", ROAMING_URL=f"http://127.0.0.1:{roaming_port}")
+    mediation = launch("billing.mediation")
+    roaming = launch("billing.roaming", PARTNER_URL=partner.url, port=roaming_port)
+    settle = f"{roaming.url}/settlements/{period}"
+    for n in range(250):
+        home = "alfa" if n % 3 else "beta"
+        assert send(mediation, "/cdrs", cdr(n, prefix=prefix, visitor_of=home)) == 202
+    collected = "select count(*) from roaming.tap_event where record_id like %s and direction = 'out'"
+    eventually("roaming has the events", lambda: rows(collected, f"{prefix}-%")[0][0] == 250)
+    emit = f"{partner.url}/emit?files=4&events=30&period={period}"
+    eventually("the partners' files are in", lambda: requests.post(emit, timeout=5).status_code == 200)
+
+    assert requests.post(settle, timeout=5).status_code == 202
+    sent = (
+        "select count(*) from roaming.tap_file"
+        " where period = %s and direction = 'out' and transmitted_at is not null"
+    )
+    eventually("two files are confirmed", lambda: rows(sent, period)[0][0] >= 2)
+    roaming.kill()
+    assert rows(sent, period)[0][0] < 8 and not rows(
+        "select 1 from roaming.settlement where period = %s", period
+    )
+    assert send(mediation, "/cdrs", cdr(500, prefix=prefix, visitor_of="alfa")) == 202  # goes on meanwhile
+    roaming.start()
+    unfinished = "select 1 from roaming.settlement_run where period = %s and state <> 'done'"
+    eventually("the run resumes by itself", lambda: not rows(unfinished, period))
+    done = requests.post(settle, timeout=5)
+    assert done.status_code == 200
+
+    log = [line for line in partner.lines() if line["period"] == period]
+    theirs: Counter[tuple[str, str]] = Counter()
+    for line in log:
+        if line["event"] == "tap_event":
+            theirs[line["partner"], line["direction"]] += line["charge_minor"]
+    ours = {(s["partner"], s["direction"]): s["total_minor"] for s in done.json()["settlements"]}
+    assert ours == dict(theirs) and len(ours) == 4
+    events = rows(
+        "select payload->>'partner', payload->>'direction', (payload->>'total_minor')::bigint"
+        " from roaming.outbox where payload->>'period' = %s",
+        period,
+    )
+    assert len(events) == 4 and {(p, d): total for p, d, total in events} == ours
+    billed = [
+        line["record_id"] for line in log if line["event"] == "tap_event" and line["direction"] == "out"
+    ]
+    assert sorted(billed) == sorted(f"{prefix}-{n}" for n in range(250))
+    rated = rows(
+        "select sum(charge_minor)::bigint from mediation.cdr_rated where record_id = any(%s)", billed
+    )
+    assert rated[0][0] == ours["alfa", "out"] + ours["beta", "out"]
+    for home in ("alfa", "beta"):
+        received = [
+            line["sequence"] for line in log if line["event"] == "file_received" and line["partner"] == home
+        ]
+        files = rows(
+            "select sequence, event_count from roaming.tap_file"
+            " where period = %s and partner = %s and direction = 'out' order by sequence",
+            period,
+            home,
+        )
+        assert received == [sequence for sequence, _ in files] == list(range(1, len(files) + 1))
+        assert max(count for _, count in files) <= 40
+    check_inbound_rules(roaming, rows, period)
+    assert roaming.stop() == 0
+
+
+def check_inbound_rules(roaming: Process, rows: Callable[..., list[Any]], period: str) -> None:
+    """A copy is inert; wrong totals, gaps, reuse and closed periods are rejected with a RAP row."""
+    later = f"{period}-later"
+    event = {"record_id": f"{later}-1", "service": "data", "units": 1, "charge_minor": 9}
+    file = {
+        "sender": "alfa", "recipient": "home", "partner": "alfa", "sequence": 3, "period": later,
+        "events": [event], "event_count": 1, "total_minor": 9,
+    }  # fmt: skip
+    assert send(roaming, "/tap/in", {**file, "total_minor": 8}) == 422
+    assert send(roaming, "/tap/in", {**file, "sequence": 4}) == 422
+    assert send(roaming, "/tap/in", {**file, "period": period}) == 422
+    assert send(roaming, "/tap/in", file) == 200
+    assert send(roaming, "/tap/in", file) == 200
+    assert send(roaming, "/tap/in", {**file, "events": [{**event, "units": 2}]}) == 422
+    assert send(roaming, "/tap/in", {**file, "sequence": 4}) == 422  # the same record again
+    assert send(roaming, "/tap/in", {**file, "partner": "gamma"}) == 400
+    assert rows("select count(*) from roaming.tap_event where period = %s", later)[0][0] == 1
+    reasons = [reason for (reason,) in rows("select reason from roaming.rap order by id")]
+    for number, word in enumerate(("header", "missing", "settled already", "another file", "billed before")):
+        assert word in reasons[-5 + number]
