@@ -6,11 +6,17 @@ of faults and the seed of the arrivals.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from pydantic import Field
 
+from harness.experiment.model import Experiment, FaultSpec
 from harness.experiment.target import Frozen
+from harness.experiment.vocabulary import FaultKind, Vocabulary
+
+SLACK_S = 5.0  # for the instants between the phases
+SELF_ENDING_S = 30.0  # what a fault without `for` may take
 
 
 class PlannedFault(Frozen):
@@ -62,3 +68,106 @@ class Plan(Frozen):
     recover_within_s: float
     recovered_s: float
     settle_within_s: float
+
+
+def make_plan(experiment: Experiment, vocabulary: Vocabulary, seed: int) -> Plan:
+    """Resolve a checked experiment. The same three arguments always give the same plan."""
+    turns = _turns(experiment, seed)
+    faults = tuple(
+        _planned(number, at_s, spec, vocabulary, experiment.steady_s)
+        for number, (at_s, spec) in enumerate(turns, start=1)
+    )
+    jobs = tuple(
+        PlannedJob(at_s=round(experiment.steady_s + job.at_s, 3), run=job.run) for job in experiment.jobs
+    )
+    return Plan(
+        name=experiment.name,
+        seed=seed,
+        steady_s=experiment.steady_s,
+        faults=faults,
+        jobs=tuple(sorted(jobs, key=lambda job: job.at_s)),
+        load=LoadPlan(
+            seed=_stream(seed, "load").getrandbits(31),
+            arrivals=experiment.load.arrivals,
+            segments=_segments(experiment.load.rate_per_s, faults, vocabulary),
+            mix=dict(experiment.load.mix),
+            subscribers=experiment.load.subscribers,
+            max_duration_s=_longest_s(experiment, faults, jobs),
+        ),
+        recover_within_s=experiment.recover_within_s,
+        recovered_s=experiment.recovered_s,
+        settle_within_s=experiment.settle_within_s,
+    )
+
+
+def _stream(seed: int, name: str) -> random.Random:
+    """A source of chance of its own, so that drawing from one moves no other."""
+    return random.Random(f"{seed}/{name}")
+
+
+def _turns(experiment: Experiment, seed: int) -> list[tuple[float, FaultSpec]]:
+    """Every injection with its time from the end of steady, in order of time."""
+    turns = []
+    for index, spec in enumerate(experiment.faults):
+        chance = _stream(seed, f"fault/{index}/{spec.fault}")
+        for turn in range(spec.repeat):
+            later_s = chance.uniform(0.0, spec.jitter_s) if spec.jitter_s else 0.0
+            turns.append((round(spec.at_s + turn * (spec.every_s or 0.0) + later_s, 3), spec))
+    return sorted(turns, key=lambda turn: turn[0])
+
+
+def _planned(
+    number: int, at_s: float, spec: FaultSpec, vocabulary: Vocabulary, steady_s: float
+) -> PlannedFault:
+    kind = vocabulary.faults[spec.fault]
+    params = kind.Params.model_validate(spec.params)
+    start_s = round(steady_s + at_s, 3)
+    return PlannedFault(
+        id=f"f{number}-{spec.fault}",
+        fault=spec.fault,
+        at_s=start_s,
+        until_s=round(start_s + spec.for_s, 3) if spec.for_s is not None else None,
+        when=spec.when,
+        within_s=spec.within_s,
+        params=dict(spec.params),
+        touches=tuple(kind.touches(params, vocabulary.target)),
+        proof=kind.proof_needed(params),
+    )
+
+
+def _segments(
+    base_per_s: float, faults: tuple[PlannedFault, ...], vocabulary: Vocabulary
+) -> tuple[RateSegment, ...]:
+    """The rate over time: load faults multiply it while they last, together where they overlap."""
+    surges = [
+        (fault.at_s, fault.until_s, factor)
+        for fault in faults
+        if (factor := _factor(vocabulary.faults[fault.fault], fault)) != 1.0 and fault.until_s is not None
+    ]
+    edges = sorted({0.0} | {edge for start, end, _ in surges for edge in (start, end)})
+    segments: list[RateSegment] = []
+    for edge in edges:
+        rate = base_per_s
+        for start, end, factor in surges:
+            if start <= edge < end:
+                rate *= factor
+        rate = round(rate, 6)
+        if not segments or segments[-1].rate_per_s != rate:
+            segments.append(RateSegment(at_s=edge, rate_per_s=rate))
+    return tuple(segments)
+
+
+def _factor(kind: type[FaultKind], fault: PlannedFault) -> float:
+    return kind.rate_factor(kind.Params.model_validate(fault.params))
+
+
+def _longest_s(
+    experiment: Experiment, faults: tuple[PlannedFault, ...], jobs: tuple[PlannedJob, ...]
+) -> float:
+    """When load stops at the latest, from its start."""
+    ends = [experiment.steady_s, *(job.at_s for job in jobs)]
+    for fault in faults:
+        end_s = fault.until_s if fault.until_s is not None else fault.at_s + SELF_ENDING_S
+        ends.append(end_s + (fault.within_s if fault.when else 0.0))
+    tail_s = experiment.recover_within_s + experiment.recovered_s + SLACK_S
+    return round(max(ends) + tail_s, 3)

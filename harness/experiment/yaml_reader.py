@@ -56,7 +56,8 @@ class Document:
     """A YAML file as plain data (dicts with text keys, lists, str, int, float, bool, None) with places.
 
     ``values`` and ``keys`` give the place of the value, and of its key, at a path such as
-    ``("faults", 0, "for")``.
+    ``("faults", 0, "for")``; of a quoted text, of its first character. ``overridden`` are the places
+    of values that were set from elsewhere (the command line).
     """
 
     file: str
@@ -64,11 +65,15 @@ class Document:
     error_at: ErrorAt
     values: Mapping[KeyPath, Place] = field(default_factory=dict)
     keys: Mapping[KeyPath, Place] = field(default_factory=dict)
+    overridden: Mapping[KeyPath, Mark] = field(default_factory=dict)
 
     def mark(self, path: KeyPath, *, key: bool = False) -> Mark:
         """Where the value (or its key) at ``path`` stands; the nearest parent when it does not exist."""
-        for length in range(len(path), -1, -1):
-            here = path[:length]
+        parents = [path[:length] for length in range(len(path), -1, -1)]
+        for here in parents:
+            if here in self.overridden:
+                return self.overridden[here]
+        for here in parents:
             table = self.keys if key and here in self.keys else self.values
             if here in table:
                 return Mark(self.file, *table[here])
@@ -282,7 +287,10 @@ class _Builder:
             self._key(event, parent)
             return
         path = parent.next_path() if parent else ()
-        self._values[path] = _place_of(event)
+        line, column = _place_of(event)
+        if isinstance(event, yaml.ScalarEvent) and event.style in ("'", '"'):
+            column += 1
+        self._values[path] = (line, column)
         if isinstance(event, yaml.ScalarEvent):
             self._place(self._scalar(event))
             return

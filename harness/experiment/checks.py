@@ -1,0 +1,268 @@
+"""What the types alone cannot tell: names of the target and of the faults, and times that fit.
+
+Every function takes parts that are well-formed in themselves and adds what it finds to ``Problems``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import ExperimentError
+from harness.experiment.expect import ExpectError, parse_expectation
+from harness.experiment.model import Expectation, FaultSpec
+from harness.experiment.names import suggestion
+from harness.experiment.problems import Problems
+from harness.experiment.target import TargetSpec
+from harness.experiment.units import WRITTEN, show_duration
+from harness.experiment.vocabulary import FaultKind, Vocabulary
+from harness.experiment.written import COMMON_KEYS, MAX_RATE_PER_S, WrittenFault, WrittenJob, WrittenLoad
+from harness.experiment.yaml_reader import KeyPath
+
+MAX_TIMELINE_S = 4 * 3600.0
+DEFAULT_WITHIN_S = 15.0
+
+
+def check_load(load: WrittenLoad, spec: TargetSpec, problems: Problems) -> None:
+    """Kinds of the mix, and the number of subscribers."""
+    kinds = spec.operation_kinds
+    for kind in load.mix:
+        if kind not in kinds:
+            problems.add(
+                f"unknown kind of operation {kind!r} in load.mix",
+                ("load", "mix", kind),
+                key=True,
+                hint=suggestion(kind, kinds),
+            )
+    if not any(load.mix.values()):
+        problems.add("load.mix: all weights are 0, so there is nothing to do", ("load", "mix"))
+    if load.subscribers > spec.max_subscribers:
+        problems.add(
+            f"load.subscribers: {load.subscribers} is more than the target has",
+            ("load", "subscribers"),
+            hint=f"at most {spec.max_subscribers}",
+        )
+
+
+def check_fault(
+    fault: WrittenFault, path: KeyPath, vocabulary: Vocabulary, problems: Problems
+) -> FaultSpec | None:
+    """One line of ``faults``; None when there is no such fault."""
+    kind = vocabulary.faults.get(fault.fault)
+    if kind is None:
+        problems.add(
+            f"unknown fault {fault.fault!r}",
+            (*path, "fault"),
+            hint=suggestion(fault.fault, vocabulary.faults),
+        )
+        return None
+    _check_params(fault.own, kind, path, vocabulary.target, problems)
+    _check_duration(fault, kind, path, problems)
+    _check_moment(fault, kind, path, vocabulary.target, problems)
+    _check_repetition(fault, path, problems)
+    return FaultSpec(
+        fault=fault.fault,
+        at_s=fault.at,
+        for_s=fault.for_,
+        when=fault.when,
+        within_s=fault.within if fault.within is not None else DEFAULT_WITHIN_S,
+        every_s=fault.every,
+        repeat=fault.repeat or 1,
+        jitter_s=fault.jitter or 0.0,
+        params=fault.own,
+    )
+
+
+def _check_params(
+    own: Mapping[str, Any], kind: type[FaultKind], path: KeyPath, spec: TargetSpec, problems: Problems
+) -> None:
+    try:
+        params = kind.Params.model_validate(own, context=WRITTEN)
+    except ValidationError as error:
+        problems.take_invalid(error, path, kind.Params, COMMON_KEYS)
+        return
+    try:
+        kind.touches(params, spec)
+    except ValueError as error:
+        problems.add(f"{kind.name}: {error}", place_named(str(error), own, path))
+
+
+def place_named(sentence: str, own: Mapping[str, Any], path: KeyPath) -> KeyPath:
+    """Where a sentence about a fault's keys points: at a quoted value, else at a key it names."""
+    leaves = [*_leaves(own, path)]
+    for leaf, value in leaves:
+        if re.search(rf"['\"]{re.escape(value)}['\"]", sentence):
+            return leaf
+    for leaf, value in leaves:
+        if re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", sentence):
+            return leaf
+    for key in own:
+        if re.search(rf"\b{re.escape(key)}\b", sentence):
+            return (*path, key)
+    return (*path, "fault")
+
+
+def _leaves(value: Any, path: KeyPath) -> Sequence[tuple[KeyPath, str]]:
+    if isinstance(value, Mapping):
+        return [leaf for key, inner in value.items() for leaf in _leaves(inner, (*path, key))]
+    if isinstance(value, list):
+        return [leaf for index, inner in enumerate(value) for leaf in _leaves(inner, (*path, index))]
+    return [(path, value)] if isinstance(value, str) else []
+
+
+def _check_duration(fault: WrittenFault, kind: type[FaultKind], path: KeyPath, problems: Problems) -> None:
+    if kind.duration == "required" and fault.for_ is None:
+        problems.add(f"{fault.fault}: the key 'for' is missing", path, hint="how long it lasts: for: 10s")
+    if kind.duration == "none" and fault.for_ is not None:
+        problems.add(
+            f"{fault.fault} ends by itself, so it takes no 'for'", (*path, "for"), key=True, hint="drop it"
+        )
+
+
+def _check_moment(
+    fault: WrittenFault, kind: type[FaultKind], path: KeyPath, spec: TargetSpec, problems: Problems
+) -> None:
+    if fault.when is None:
+        if fault.within is not None:
+            problems.add(
+                "'within' says how long to wait for 'when', but there is no 'when'",
+                (*path, "within"),
+                key=True,
+            )
+        return
+    if fault.when not in spec.moments:
+        problems.add(
+            f"unknown moment {fault.when!r}", (*path, "when"), hint=suggestion(fault.when, spec.moments)
+        )
+    if fault.repeat is not None or fault.every is not None or fault.jitter is not None:
+        problems.add(
+            "a fault that is aimed with 'when' comes once, at that moment: no every, repeat, jitter",
+            (*path, "when"),
+            key=True,
+        )
+    if changes_rate(kind, fault.own):
+        problems.add(
+            f"{fault.fault} changes the load, which is planned beforehand, so it cannot be aimed with 'when'",
+            (*path, "when"),
+            key=True,
+        )
+
+
+def changes_rate(kind: type[FaultKind], own: Mapping[str, Any]) -> bool:
+    """Whether it is a load fault; False for parameters that are wrong anyway."""
+    try:
+        return kind.rate_factor(kind.Params.model_validate(own)) != 1.0
+    except ValidationError:
+        return False
+
+
+def _check_repetition(fault: WrittenFault, path: KeyPath, problems: Problems) -> None:
+    repeat = fault.repeat or 1
+    if repeat > 1 and fault.every is None:
+        problems.add("'repeat' needs 'every': how far apart", (*path, "repeat"), key=True, hint="every: 10s")
+    if fault.every is None:
+        return
+    if repeat == 1:
+        problems.add(
+            "'every' needs 'repeat': how many times in all", (*path, "every"), key=True, hint="repeat: 3"
+        )
+        return
+    longest = (fault.for_ or 0.0) + (fault.jitter or 0.0)
+    if longest > fault.every:
+        problems.add(
+            f"every: the repetitions overlap: one comes each {show_duration(fault.every)} and may last until "
+            f"{show_duration(longest)} after its turn (for + jitter)",
+            (*path, "every"),
+            hint=f"every: {show_duration(longest)} or more",
+        )
+
+
+def check_timeline(
+    faults: Sequence[tuple[KeyPath, FaultSpec]],
+    jobs: Sequence[tuple[KeyPath, WrittenJob]],
+    recovered_s: float,
+    problems: Problems,
+) -> None:
+    """Times of faults and jobs against each other and against the end."""
+    for path, fault in faults:
+        if end_of(fault) > MAX_TIMELINE_S:
+            problems.add(
+                f"{fault.fault} would end {show_duration(end_of(fault))} after steady, past the end",
+                (*path, "at"),
+                hint=f"a timeline is at most {show_duration(MAX_TIMELINE_S)} long",
+            )
+    for index, (path, fault) in enumerate(faults):
+        for _, earlier in faults[:index]:
+            if _same_at_once(earlier, fault):
+                problems.add(
+                    f"this {fault.fault} overlaps an equal one on the same thing",
+                    (*path, "at"),
+                    hint="one of them says it all",
+                )
+    last_s = max((end_of(fault) for _, fault in faults), default=0.0)
+    for path, job in jobs:
+        if job.at > last_s + recovered_s:
+            problems.add(
+                f"the job {job.run!r} would start after the end: load may be over "
+                f"{show_duration(last_s + recovered_s)} after steady (last fault + recovered)",
+                (*path, "at"),
+                hint="start it earlier, or give a longer 'recovered'",
+            )
+
+
+def end_of(fault: FaultSpec) -> float:
+    """Seconds from the end of steady until the last repetition is healed, at the latest."""
+    last = fault.at_s + (fault.repeat - 1) * (fault.every_s or 0.0) + fault.jitter_s
+    waiting = fault.within_s if fault.when else 0.0
+    return last + waiting + (fault.for_s or 0.0)
+
+
+def _same_at_once(a: FaultSpec, b: FaultSpec) -> bool:
+    if a.fault != b.fault or a.params != b.params or a.when or b.when:
+        return False
+    return a.at_s < end_of(b) and b.at_s < end_of(a)
+
+
+def check_surges(
+    base_per_s: float,
+    faults: Sequence[tuple[KeyPath, FaultSpec]],
+    kinds: Mapping[str, type[FaultKind]],
+    problems: Problems,
+) -> None:
+    """The rate at its highest, if all surges fell together, stays within the limit."""
+    rate = base_per_s
+    for path, fault in faults:
+        kind = kinds[fault.fault]
+        if not changes_rate(kind, fault.params):
+            continue
+        rate *= kind.rate_factor(kind.Params.model_validate(fault.params))
+        if rate > MAX_RATE_PER_S:
+            problems.add(
+                f"{fault.fault}: the rate would come to {rate:g}/s",
+                path,
+                hint=f"at most {MAX_RATE_PER_S:g}/s",
+            )
+
+
+def check_job(job: WrittenJob, path: KeyPath, spec: TargetSpec, problems: Problems) -> None:
+    if job.run not in spec.jobs:
+        problems.add(f"unknown job {job.run!r}", (*path, "run"), hint=suggestion(job.run, spec.jobs))
+
+
+def check_expectations(
+    texts: Sequence[tuple[KeyPath, str]], spec: TargetSpec, has_faults: bool, problems: Problems
+) -> tuple[Expectation, ...]:
+    """Parse the lines of ``expect``; those that cannot be are problems, at their very column."""
+    found: list[Expectation] = []
+    for path, text in texts:
+        try:
+            found.append(parse_expectation(text, spec, has_faults=has_faults))
+        except ExpectError as error:
+            mark = problems.mark(path)
+            mark = replace(mark, column=mark.column + error.offset)
+            problems.take(ExperimentError(f"{error.message}, in {text!r}", mark, hint=error.hint))
+    return tuple(found)
