@@ -1,13 +1,12 @@
 """Reading what the recorder wrote: rows of msgpack arrays, in the columns of the evidence.
 
-A file of a child that was killed may end in the middle of a row; that tail is counted and left out.
+A file of a child that was killed may end in the middle of a row; that tail is left out.
 Anything else that does not fit is an error: damaged history is not judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +22,34 @@ SCHEMA = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in OPERATION_COLUMN
 CHUNK_ROWS = 50_000
 
 
-@dataclass(frozen=True)
-class Records:
-    """``table``: one row per operation, by ``seq``. ``cut_bytes``: the unfinished row at the end."""
-
-    table: pa.Table
-    cut_bytes: int
-
-
 def read_rows(path: Path) -> Iterator[tuple[Any, ...]]:
     """The whole rows of a record file, in the order in which they were written."""
     for row, _ in _rows(path):
         yield row
 
 
-def read(path: Path) -> Records:
-    """All of a record file. No file: no rows. Raises EnvironmentBroken when it is damaged."""
+def read(path: Path) -> pa.Table:
+    """All whole rows of a record file, by ``seq``. No file: no rows.
+
+    Raises EnvironmentBroken when the file is damaged.
+    """
     batches: list[pa.RecordBatch] = []
     rows: list[tuple[Any, ...]] = []
-    end = 0
-    for row, end in _rows(path):  # noqa: B007  # the last end is where the whole rows stop
+    for row in read_rows(path):
         rows.append(row)
         if len(rows) == CHUNK_ROWS:
             batches.append(_batch(rows, path))
             rows = []
     batches.append(_batch(rows, path))
-    size = path.stat().st_size if path.exists() else 0
-    return Records(pa.Table.from_batches(batches, SCHEMA).sort_by("seq"), size - end)
+    return pa.Table.from_batches(batches, SCHEMA).sort_by("seq")
+
+
+def unfinished_bytes(path: Path) -> int:
+    """The length of the row at the end that was not written whole; 0 when all is well."""
+    end = 0
+    for _, end in _rows(path):  # noqa: B007  # the last one counts
+        pass
+    return path.stat().st_size - end if path.exists() else 0
 
 
 def count(path: Path) -> int:
@@ -59,7 +59,7 @@ def count(path: Path) -> int:
 
 def write_parquet(operations_file: Path, parquet: Path) -> int:
     """Turn a record file into ``operations.parquet``; returns the number of rows."""
-    table = read(operations_file).table
+    table = read(operations_file)
     pa.parquet.write_table(table, parquet)
     return int(table.num_rows)
 

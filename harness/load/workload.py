@@ -76,7 +76,7 @@ class Op:
         self._amount_minor: int | None = None
         self._ref: str | None = None
         self._result: int | None = None
-        self._detail: str | None = None
+        self._detail: dict[str, Any] = {}
         self._status: int | None = None
         self.intended_ns = intended_ns
         self.invoked_ns = invoked_ns
@@ -205,7 +205,8 @@ class Op:
         self._result = _whole("result", result)
 
     def set_detail(self, detail: Mapping[str, Any]) -> None:
-        self._detail = jsonlib.dumps(detail, sort_keys=True)
+        """Add to what is recorded beside the columns; values must fit into JSON."""
+        self._detail.update(detail)
 
     def interrupt(self, error: str) -> None:
         """It ended before its time: unknown, unless an answer or a conclusion had come already."""
@@ -236,7 +237,7 @@ class Op:
             "; ".join(self._errors) or None,
             self._ref,
             self._result,
-            self._detail,
+            jsonlib.dumps(self._detail, sort_keys=True) if self._detail else None,
         )
 
     def _back_off(self) -> bool:

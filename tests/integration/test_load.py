@@ -85,7 +85,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 
 def rows_of(driver: LoadDriver) -> list[dict[str, Any]]:
-    return records.read(driver.operations_file).table.to_pylist()
+    return records.read(driver.operations_file).to_pylist()
 
 
 def latency_ms(row: dict[str, Any]) -> float:
@@ -173,16 +173,21 @@ def test_kill_9_leaves_everything_but_the_last_half_second(make: Make) -> None:
 
 
 def test_stop_lets_operations_end_and_records_the_rest_as_unknown(make: Make) -> None:
-    """Half of the answers take 0.6 s, the other half never come."""
+    """Some answers take 0.6 s, some never come; some operations dawdle after an answer they had."""
     hanging = """
+import time
 from harness.load.workload import Op, Workload, operation
 
 class Hanging(Workload):
     @operation("write")
     def write(self, op: Op) -> None:
-        op.request("POST", "/never" if op.seq % 2 else "/later", timeout_s=60, attempts=1)
+        path = ("/later", "/never", "/refused")[op.seq % 3]
+        op.request("POST", path, timeout_s=60, attempts=1)
+        if path == "/refused":
+            time.sleep(60)
 """
-    with TinyServer(lambda r: Reply(delay_s=60 if r.path == "/never" else 0.6)) as server:
+    replies = {"/later": Reply(delay_s=0.6), "/never": Reply(delay_s=60), "/refused": Reply(422)}
+    with TinyServer(lambda request: replies[request.path]) as server:
         driver = make(server.url, plan_of(50), hanging)
         t0_ns = driver.start()
         time.sleep(t0_ns / 1e9 + 1 - time.time())
@@ -192,9 +197,12 @@ class Hanging(Workload):
     assert summary.exit_code == 0
     assert summary.scheduled == summary.sent == summary.recorded >= 45
     rows = rows_of(driver)
-    assert {r["outcome"] for r in rows if not r["seq"] % 2} == {"ok"}
-    never = [r for r in rows if r["seq"] % 2]
-    assert {r["outcome"] for r in never} == {"unknown"} and all(r["error"] for r in never)
+    by_path = [{(r["outcome"], r["error"]) for r in rows if r["seq"] % 3 == path} for path in range(3)]
+    assert by_path == [
+        {("ok", None)},
+        {("unknown", "timeout")},
+        {("unknown", "status 422; still under way when load ended")},
+    ]
     assert driver.stop() == summary, "stopping twice says the same"
 
 

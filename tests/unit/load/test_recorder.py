@@ -64,12 +64,12 @@ def test_rows_are_readable_half_a_second_later_and_none_is_lost(tmp_path: Path) 
     recording.recorder.append(row(301))
     assert recording.close()["recorded"] == 301
     found = records.read(recording.files.operations)
-    assert found.table.column_names == list(OPERATION_COLUMNS)
-    assert found.table["seq"].to_pylist() == list(range(1, 302))
-    assert found.table.slice(6, 1).to_pylist()[0]["key"] == "key 7 ü"
-    assert found.cut_bytes == 0
+    assert found.column_names == list(OPERATION_COLUMNS)
+    assert found["seq"].to_pylist() == list(range(1, 302))
+    assert found.slice(6, 1).to_pylist()[0]["key"] == "key 7 ü"
+    assert records.unfinished_bytes(recording.files.operations) == 0
     assert records.write_parquet(recording.files.operations, tmp_path / "o.parquet") == 301
-    assert pyarrow.parquet.read_table(tmp_path / "o.parquet").equals(found.table)
+    assert pyarrow.parquet.read_table(tmp_path / "o.parquet").equals(found)
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
@@ -82,8 +82,8 @@ def test_an_unfinished_row_at_the_end_is_left_out(tmp_path: Path, cut: int) -> N
     whole = file.stat().st_size
     os.truncate(file, whole - cut)
     found = records.read(file)
-    assert found.table["seq"].to_pylist() == [1, 2]
-    assert found.cut_bytes == whole - cut - whole * 2 // 3
+    assert found["seq"].to_pylist() == [1, 2]
+    assert records.unfinished_bytes(file) == whole - cut - whole * 2 // 3
 
 
 def test_damage_is_an_error_not_a_shorter_history(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_damage_is_an_error_not_a_shorter_history(tmp_path: Path) -> None:
 
 
 def test_no_file_is_no_rows(tmp_path: Path) -> None:
-    assert records.read(tmp_path / "none").table.num_rows == 0
+    assert records.read(tmp_path / "none").num_rows == 0
 
 
 def test_a_row_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
