@@ -29,6 +29,11 @@ create table charging.idempotency_key (
   status int not null,
   body jsonb not null,
   created_at timestamptz not null default clock_timestamp());
+-- Written twice a second on the primary; what a replica shows of it tells how fresh its data are.
+create table charging.heartbeat (
+  one boolean primary key default true check (one),
+  at timestamptz not null default clock_timestamp());
+insert into charging.heartbeat default values;
 insert into charging.account (id) values
   ('psp_a:cash'), ('psp_b:cash'), ('revenue:usage'), ('revenue:content'), ('revenue:roaming'),
   ('cost:roaming'), ('opening:equity'), ('suspense'),

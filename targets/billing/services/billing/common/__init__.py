@@ -27,17 +27,17 @@ is woken at the commit. ``event_json(event_id, payload)`` and ``outbox.wake()`` 
 their inbox rows; ``each(handle_one)`` makes one from ``handle_one(session, event)``. ``Event``: ``id subject
 payload``. Raise to fail an event: after 8 attempts it is parked; database failures count as none.
 
-``HttpClient.call(method, path, body=None, headers=None, attempts=None, timeout_s=None) -> Answer(status, body,
-headers, in_doubt)``; retries 5xx, 429 and silence with full jitter within a budget; ``CallFailed
-.may_have_arrived``. Counters ``<name>.attempts``, ``<name>.retries``.
+``HttpClient.call(method, path, body=None, headers=None, attempts=None, timeout_s=None)`` gives
+``Answer(status, body, headers, in_doubt)``; retries 5xx, 429 and silence with full jitter within a budget;
+``CallFailed.may_have_arrived``. Counters ``<name>.attempts``, ``<name>.retries``.
 
 ``Problem(status, title, detail, retry_after_s=None, **more)``, ``refused(title, detail)`` = 503 with
 Retry-After; ``json_object(request)``, ``whole_number(body, name, at_least=)``, ``text_field(body, name)``;
 ``require_key(request)``, ``fingerprint(operation, payload)``, ``key_reused(key)``, ``key_in_progress(key)``.
 
-Seams for mutants (replace from outside, then run the service's ``main``): ``Outbox.add``, ``Relay.relay_batch``,
-``Consumer.work`` and ``.apply``, ``database.is_spoiled`` and ``Database._suspect_all``, ``http_client.backoff_s``,
-``RetryBudget.take``.
+Seams for mutants (replace from outside, then run the service's ``main``): ``Outbox.add``,
+``Relay.relay_batch``, ``Consumer.work`` and ``.apply``, ``database.is_spoiled``, ``Database._suspect_all``,
+``http_client.backoff_s``, ``RetryBudget.take``.
 """
 
 from billing.common.app import Service

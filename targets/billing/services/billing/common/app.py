@@ -34,7 +34,15 @@ OPERATIONAL = frozenset({"/live", "/ready", "/metrics"})
 class Service:
     """One service of the stack. Add routes, consumers and tasks, then ``run``."""
 
-    def __init__(self, name: str, *, limits: Limits | None = None, always_ready: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        limits: Limits | None = None,
+        always_ready: bool = False,
+        operational: frozenset[str] = frozenset(),
+    ) -> None:
+        """``always_ready``: also without a database. ``operational``: more paths that a drain leaves open."""
         self.name = name
         self.settings = Settings.from_env()
         self.log = Log(name)
@@ -53,6 +61,7 @@ class Service:
             ]
         )
         self._always_ready = always_ready
+        self._operational = OPERATIONAL | operational
         self._consumers: list[Consumer] = []
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
@@ -107,11 +116,16 @@ class Service:
     def draining(self) -> bool:
         return self._draining
 
+    @property
+    def database_answers(self) -> bool:
+        """Whether the database answered when last asked, at most 1.5 s ago."""
+        return self._database_answers
+
     # -- HTTP ---------------------------------------------------------------------------------
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: WebHandler) -> web.StreamResponse:
-        if request.path in OPERATIONAL:
+        if request.path in self._operational:
             return await handler(request)
         if self._draining:
             return refused("draining", "the service is going down").response()

@@ -27,7 +27,7 @@ from billing.common.log import Log, describe
 from billing.common.metrics import Metrics
 
 MAX_ATTEMPTS = 8
-ACK_WAIT_S = 15.0
+ACK_WAIT_S = 6.0  # so long may a crash delay what was in hand
 PULL_EXPIRES_S = 5.0
 ERROR_PAUSE_S = 0.5
 
@@ -117,10 +117,13 @@ class Consumer:
         while not self._stopping.is_set():
             try:
                 pull = await self._open()
-                while not self._stopping.is_set():
-                    messages = await pull.next(self._batch, self._stopping)
-                    if messages:
-                        await self.work(messages)
+                try:
+                    while not self._stopping.is_set():
+                        messages = await pull.next(self._batch, self._stopping)
+                        if messages:
+                            await self.work(messages)
+                finally:
+                    await pull.close()
             except BROKER_FAILURES as error:
                 self._log("consumer.interrupted", consumer=self.name, error=error)
                 await asyncio.sleep(ERROR_PAUSE_S)
@@ -282,6 +285,18 @@ class Pull:
                 break
             first = await self._inbox.next_msg(timeout=0.1)
         return messages
+
+    async def close(self) -> None:
+        """Ask for nothing more, and give back what has come and was not taken."""
+        try:
+            await self._inbox.unsubscribe()
+            while self._inbox.pending_msgs:
+                message = await self._inbox.next_msg(timeout=0.1)
+                if not (message.headers or {}).get("Status"):
+                    await message.nak()
+        except BROKER_FAILURES:
+            # Then the broker gives it to the next reader by itself, after ACK_WAIT_S.
+            pass
 
     async def _request(self, batch: int) -> None:
         client = await self._broker.client()

@@ -152,15 +152,21 @@ class Database:
         return await self._single(lambda session: session.execute(sql, *args), attempts)
 
     async def _single(self, ask: Callable[[Session], Awaitable[T]], attempts: int) -> T:
-        """``attempts`` above 1 only for statements that may run twice without harm."""
+        """``attempts`` above 1 only for statements that may run twice without harm.
+
+        Once a try has ended in doubt, ``Unavailable`` would promise too much: that try's error is raised.
+        """
+        in_doubt: Exception | None = None
         while True:
             attempts -= 1
             try:
                 async with self.session() as session:
                     return await ask(session)
             except Exception as error:
+                if not isinstance(error, Unavailable):
+                    in_doubt = error
                 if attempts < 1 or not is_infrastructure(error):
-                    raise
+                    raise (in_doubt or error) from None
                 self._metrics.add("database.retries")
 
     # -- transactions -------------------------------------------------------------------------

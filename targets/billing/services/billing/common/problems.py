@@ -77,9 +77,9 @@ async def json_object(request: web.Request) -> dict[str, Any]:
 
 
 def whole_number(body: dict[str, Any], name: str, *, at_least: int) -> int:
-    """An integer field of a body within 64 bits, or a 400 that names it."""
+    """An integer field of a body, at most 10^15 (so that sums fit 64 bits), or a 400 that names it."""
     value = body.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value < 2**63:
+    if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= 10**15:
         raise Problem(400, "malformed body", f"{name} must be a whole number from {at_least}, not {value!r}")
     return value
 

@@ -1,0 +1,3 @@
+from billing.charging.service import main
+
+main()

@@ -1,0 +1,101 @@
+"""Balance reads, from the primary or the replica, each with the instant it is true for.
+
+``as_of``: whatever was committed before it is in the answer. On the primary that is the statement's time;
+on a replica, the newest heartbeat that has arrived there. A replica more than MAX_LAG_S behind is left
+for the primary; when that cannot be read, the stale answer is given, and says its age by ``as_of``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from billing.charging.ledger import main_account
+from billing.common import Database, Metrics, Problem, Record, Unavailable, is_infrastructure
+
+MAX_LAG_S = 2.0
+READ_S = 1.0
+AVOID_S = 1.0
+HEARTBEAT_S = 0.5
+
+Read = Literal["primary", "replica"]
+
+_READ = """
+select a.balance_minor, a.version,
+       case when pg_is_in_recovery() then h.at else statement_timestamp() end as as_of,
+       case when pg_is_in_recovery() then extract(epoch from clock_timestamp() - h.at)::float8
+            else 0 end as lag_s
+from heartbeat h left join account a on a.id = $1"""
+
+
+@dataclass
+class Source:
+    """A database to read from; after a failure it is left alone for a while."""
+
+    name: Read
+    database: Database
+    answers: Callable[[], bool]
+    avoided_until: float = 0.0
+
+    async def read(self, account: str) -> Record | None:
+        """One row, or None when this source cannot be read now."""
+        if not self.answers() or time.monotonic() < self.avoided_until:
+            return None
+        try:
+            async with asyncio.timeout(READ_S):
+                return await self.database.fetchrow(_READ, account)
+        except Exception as error:
+            if not is_infrastructure(error):
+                raise
+            self.avoided_until = time.monotonic() + AVOID_S
+            return None
+
+
+class Balances:
+    """``read`` answers from the preferred source, or from the other one."""
+
+    def __init__(self, primary: Source, replica: Source, metrics: Metrics) -> None:
+        self._primary = primary
+        self._replica = replica
+        self._metrics = metrics
+
+    async def read(self, subscriber: int, preferred: Read) -> dict[str, Any]:
+        """Raises Problem 404, or Unavailable when neither source can be read."""
+        row = await (self._fresh_enough if preferred == "replica" else self._newest)(main_account(subscriber))
+        if row is None:
+            raise Unavailable("neither the primary nor the replica can be read")
+        if row["balance_minor"] is None:
+            raise Problem(404, "no such subscriber", str(subscriber))
+        as_of: datetime = row["as_of"]
+        return {
+            "subscriber": subscriber,
+            "balance_minor": row["balance_minor"],
+            "version": row["version"],
+            "as_of": as_of.astimezone(UTC).isoformat(),
+        }
+
+    async def _newest(self, account: str) -> Record | None:
+        row = await self._primary.read(account)
+        if row is None:
+            self._metrics.add("balance.primary_missed")
+            row = await self._replica.read(account)
+        return row
+
+    async def _fresh_enough(self, account: str) -> Record | None:
+        row = await self._replica.read(account)
+        if row is not None and row["lag_s"] <= MAX_LAG_S:
+            self._metrics.add("balance.from_replica")
+            return row
+        self._metrics.add("balance.replica_missed")
+        return await self._primary.read(account) or row
+
+
+async def beat(database: Database) -> None:
+    """Keep the heartbeat going; a background task."""
+    while True:
+        await database.execute("update heartbeat set at = clock_timestamp()", attempts=2)
+        await asyncio.sleep(HEARTBEAT_S)

@@ -1,0 +1,161 @@
+"""Event charging: ``POST /credit-control`` debits at once, or refuses.
+
+All debits meet in ``revenue:content``. Requests that come while a transaction runs wait for the next
+one, which takes all of them: one commit serves many, and a slow database makes batches larger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from billing.charging.ledger import (
+    Account,
+    Transfer,
+    claim,
+    lock_accounts,
+    main_account,
+    transfer,
+    write_postings,
+)
+from billing.common import Database, Metrics, Problem, Session, key_reused
+
+BATCH = 100
+TO = "revenue:content"
+
+
+@dataclass(frozen=True)
+class Debit:
+    """One request, under its idempotency key."""
+
+    key: str
+    fingerprint: str
+    subscriber: int
+    amount_minor: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer that is stored with the debit and given again for the same key."""
+
+    fingerprint: str
+    status: int
+    body: dict[str, Any]
+
+
+_STORED = "select key, fingerprint, status, body from idempotency_key where key = any($1::text[])"
+
+_STORE = """
+insert into idempotency_key (key, fingerprint, status, body)
+select * from unnest($1::text[], $2::text[], $3::int[], $4::jsonb[])"""
+
+
+class Till:
+    """Collects debits into batches; ``run`` is a background task of the service."""
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._waiting: list[tuple[Debit, asyncio.Future[Reply]]] = []
+        self._work = asyncio.Event()
+
+    async def charge(self, debit: Debit) -> Reply:
+        """The answer to a debit, once it is committed. Raises Problem, or what broke the transaction."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((debit, future))
+        self._work.set()
+        reply = await future
+        if reply.fingerprint != debit.fingerprint:
+            raise key_reused(debit.key)
+        return reply
+
+    async def run(self) -> None:
+        while True:
+            await self._work.wait()
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            if not self._waiting:
+                self._work.clear()
+            await self._serve([(debit, future) for debit, future in batch if not future.done()])
+
+    async def _serve(self, batch: Sequence[tuple[Debit, asyncio.Future[Reply]]]) -> None:
+        debits = [debit for debit, _ in batch]
+        try:
+            replies = await self._database.run(lambda session: self.charge_batch(session, debits))
+        except Exception as error:
+            self._metrics.add("credit.failed_batches")
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for debit, future in batch:
+            if future.done():
+                continue
+            reply = replies.get(debit.key)
+            if reply is None:
+                future.set_exception(Problem(404, "no such subscriber", str(debit.subscriber)))
+            else:
+                future.set_result(reply)
+        self._metrics.add("credit.batches")
+
+    async def charge_batch(self, session: Session, debits: Sequence[Debit]) -> dict[str, Reply]:
+        """Decide and post a batch; the replies are stored in the same transaction.
+
+        No reply for the debit of an unknown subscriber.
+        """
+        replies = {
+            row["key"]: Reply(row["fingerprint"], row["status"], json.loads(row["body"]))
+            for row in await session.fetch(_STORED, [debit.key for debit in debits])
+        }
+        new: dict[str, Debit] = {}
+        for debit in debits:
+            if debit.key not in replies:
+                new.setdefault(debit.key, debit)
+        if not new:
+            return replies
+        names = {main_account(debit.subscriber) for debit in new.values()} | {TO}
+        accounts = await lock_accounts(session, names, open_missing=False)
+        decided, transfers = _decide(list(new.values()), accounts)
+        await claim(session, transfers)
+        await write_postings(session, transfers, accounts)
+        await _store(session, decided)
+        return replies | decided
+
+
+def _decide(debits: Sequence[Debit], accounts: dict[str, Account]) -> tuple[dict[str, Reply], list[Transfer]]:
+    """Who may pay, in the order of arrival, each seeing what the ones before have spent."""
+    replies: dict[str, Reply] = {}
+    transfers: list[Transfer] = []
+    left = {name: account.spendable_minor for name, account in accounts.items()}
+    for debit in debits:
+        name = main_account(debit.subscriber)
+        if name not in accounts:
+            continue
+        if left[name] < debit.amount_minor:
+            replies[debit.key] = Reply(debit.fingerprint, 402, over_limit(debit))
+            continue
+        left[name] -= debit.amount_minor
+        item = transfer("charge", debit.key, debit.key, debit.amount_minor, source=name, to=TO)
+        balance_minor = left[name] - accounts[name].credit_limit_minor
+        body = {"transaction_id": str(item.id), "balance_minor": balance_minor}
+        replies[debit.key] = Reply(debit.fingerprint, 201, body)
+        transfers.append(item)
+    return replies, transfers
+
+
+def over_limit(debit: Debit) -> dict[str, Any]:
+    detail = f"subscriber {debit.subscriber} may not spend {debit.amount_minor}"
+    return {"type": "about:blank", "title": "over the limit", "status": 402, "detail": detail}
+
+
+async def _store(session: Session, replies: dict[str, Reply]) -> None:
+    if replies:
+        await session.execute(
+            _STORE,
+            list(replies),
+            [reply.fingerprint for reply in replies.values()],
+            [reply.status for reply in replies.values()],
+            [json.dumps(reply.body) for reply in replies.values()],
+        )

@@ -1,0 +1,3 @@
+from billing.payments.service import main
+
+main()

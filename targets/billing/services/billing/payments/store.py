@@ -1,0 +1,222 @@
+"""Payments in the database: each step is one statement, so one transaction and one round trip.
+
+Each may be sent twice: a step that was done already changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+from billing.common import Database, Outbox, Record, event_json
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client asks for, under its idempotency key."""
+
+    key: str
+    fingerprint: str
+    subscriber: int
+    amount_minor: int
+
+
+@dataclass(frozen=True)
+class Payment:
+    id: UUID
+    key: str
+    subscriber: int
+    amount_minor: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is stored under an idempotency key. ``status`` and ``body``: the answer, once there is one."""
+
+    payment: Payment
+    fingerprint: str
+    state: str
+    idle_s: float
+    status: int | None
+    body: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    psp: str
+    state: str
+
+
+_OPEN = """
+with k as (insert into idempotency_key (key, fingerprint, payment_id) values ($1, $2, $3::uuid)
+           on conflict do nothing returning key),
+     p as (insert into payment (id, key, subscriber, amount_minor, state)
+           select $3::uuid, key, $4::bigint, $5::bigint, 'pending' from k),
+     a as (insert into psp_attempt (payment_id, psp, state) select $3::uuid, $6::text, 'open' from k)
+select count(*) from k"""
+
+_KNOWN = """
+select p.id, p.key, p.subscriber, p.amount_minor, p.state, k.fingerprint, k.status, k.body,
+       extract(epoch from clock_timestamp() - p.updated_at)::float8 as idle_s
+from idempotency_key k join payment p on p.id = k.payment_id where k.key = $1"""
+
+_SETTLE = """
+with p as (update payment set state = 'settled', psp = $2::text, updated_at = clock_timestamp(),
+                  finished_at = clock_timestamp()
+           where id = $1 and state in ('pending', 'unknown') returning id, key),
+     a as (update psp_attempt set state = 'captured', updated_at = clock_timestamp()
+           from p where payment_id = p.id and psp_attempt.psp = $2),
+     k as (update idempotency_key set status = 201, body = $3::jsonb from p
+           where idempotency_key.key = p.key),
+     o as (insert into outbox (event_id, subject, payload)
+           select $4::uuid, 'payment.settled', $5::jsonb from p)
+select count(*) from p"""
+
+_FAIL = """
+with p as (update payment set state = 'failed', failure = $2, updated_at = clock_timestamp(),
+                  finished_at = clock_timestamp()
+           where id = $1 and state in ('pending', 'unknown') returning id, key),
+     a as (update psp_attempt set state = $3, updated_at = clock_timestamp()
+           from p where payment_id = p.id and psp_attempt.state in ('open', 'unknown')),
+     k as (update idempotency_key set status = 402, body = $4::jsonb from p
+           where idempotency_key.key = p.key),
+     o as (insert into outbox (event_id, subject, payload)
+           select $5::uuid, 'payment.failed', $6::jsonb from p)
+select count(*) from p"""
+
+_DOUBT = """
+with p as (update payment set state = 'unknown', updated_at = clock_timestamp()
+           where id = $1 and state = 'pending' returning id)
+update psp_attempt set state = 'unknown', updated_at = clock_timestamp()
+from p where payment_id = p.id and psp_attempt.state = 'open'"""
+
+_VOIDED = """
+update psp_attempt set state = 'void', updated_at = clock_timestamp()
+where payment_id = $1 and psp = $2 and state in ('open', 'unknown')"""
+
+_FAIL_OVER = """
+with p as (update payment set updated_at = clock_timestamp()
+           where id = $1 and state in ('pending', 'unknown') returning id),
+     v as (update psp_attempt set state = 'void', updated_at = clock_timestamp()
+           from p where payment_id = p.id and psp = $2 and psp_attempt.state in ('open', 'unknown')),
+     a as (insert into psp_attempt (payment_id, psp, state) select id, $3::text, 'open' from p
+           on conflict do nothing)
+select count(*) from p"""
+
+# In doubt: what this process, or another, has let go of; and what a dead incarnation left behind.
+_IN_DOUBT = """
+select id, key, subscriber, amount_minor from payment
+where state = 'unknown'
+   or (state = 'pending' and updated_at < clock_timestamp() - make_interval(secs => $1))
+order by updated_at limit $2"""
+
+
+class PaymentStore:
+    """The only one who writes the schema ``payments``."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    async def open(self, payment: Payment, fingerprint: str, psp: str) -> bool:
+        """Store key, intent and attempt. False when the key is taken by another payment."""
+        created = await self._database.fetchval(
+            _OPEN,
+            payment.key,
+            fingerprint,
+            payment.id,
+            payment.subscriber,
+            payment.amount_minor,
+            psp,
+            attempts=2,
+        )
+        if created:
+            return True
+        # It may be our own, stored by a try whose answer was lost.
+        known = await self.known(payment.key)
+        return known is not None and known.payment.id == payment.id
+
+    async def known(self, key: str) -> Known | None:
+        row = await self._database.fetchrow(_KNOWN, key, attempts=2)
+        if row is None:
+            return None
+        body = None if row["body"] is None else json.loads(row["body"])
+        return Known(_payment(row), row["fingerprint"], row["state"], row["idle_s"], row["status"], body)
+
+    async def find(self, payment_id: UUID) -> tuple[Payment, str] | None:
+        """A payment and its state."""
+        row = await self._database.fetchrow(
+            "select id, key, subscriber, amount_minor, state from payment where id = $1",
+            payment_id,
+            attempts=2,
+        )
+        return None if row is None else (_payment(row), row["state"])
+
+    async def settle(self, payment: Payment, psp: str, answer: dict[str, Any]) -> bool:
+        """Payment, stored answer and event. False when the payment was finished already."""
+        event_id = uuid5(payment.id, "settled")
+        done = await self._database.fetchval(
+            _SETTLE,
+            payment.id,
+            psp,
+            json.dumps(answer),
+            event_id,
+            event_json(event_id, event_fields(payment, psp)),
+            attempts=2,
+        )
+        self._outbox.wake()
+        return bool(done)
+
+    async def fail(
+        self, payment: Payment, psp: str, attempt: str, failure: str, answer: dict[str, Any]
+    ) -> bool:
+        """Nothing was captured. ``attempt``: what becomes of attempts not yet ended, declined or void."""
+        event_id = uuid5(payment.id, "failed")
+        done = await self._database.fetchval(
+            _FAIL,
+            payment.id,
+            failure,
+            attempt,
+            json.dumps(answer),
+            event_id,
+            event_json(event_id, event_fields(payment, psp)),
+            attempts=2,
+        )
+        self._outbox.wake()
+        return bool(done)
+
+    async def doubt(self, payment: Payment) -> None:
+        await self._database.execute(_DOUBT, payment.id, attempts=2)
+
+    async def voided(self, payment: Payment, psp: str) -> None:
+        await self._database.execute(_VOIDED, payment.id, psp, attempts=2)
+
+    async def fail_over(self, payment: Payment, void_at: str, then_at: str) -> bool:
+        """One attempt is void, the next one opened. False when the payment is finished."""
+        return bool(await self._database.fetchval(_FAIL_OVER, payment.id, void_at, then_at, attempts=2))
+
+    async def in_doubt(self, *, idle_s: float, limit: int) -> list[Payment]:
+        return [_payment(row) for row in await self._database.fetch(_IN_DOUBT, idle_s, limit)]
+
+    async def attempts(self, payment: Payment) -> Sequence[Attempt]:
+        rows = await self._database.fetch(
+            "select psp, state from psp_attempt where payment_id = $1 order by id", payment.id
+        )
+        return [Attempt(row["psp"], row["state"]) for row in rows]
+
+
+def event_fields(payment: Payment, psp: str) -> dict[str, Any]:
+    return {
+        "payment_id": str(payment.id),
+        "key": payment.key,
+        "subscriber": payment.subscriber,
+        "amount_minor": payment.amount_minor,
+        "psp": psp,
+    }
+
+
+def _payment(row: Record) -> Payment:
+    return Payment(row["id"], row["key"], row["subscriber"], row["amount_minor"])
