@@ -165,7 +165,8 @@ def _cells(
         with limits(function, limit_ms) as (values {limits})
         select l.function, (intended_ns - ?) // {CELL_NS} as cell, count(*),
                count(*) filter (outcome <> 'ok'),
-               count(*) filter (outcome <> 'fail' and (coalesce(completed_ns, ?) - intended_ns) / 1e6 > limit_ms)
+               count(*) filter (outcome <> 'fail' and 
+                   (coalesce(completed_ns, ?) - intended_ns) / 1e6 > limit_ms)
         from operations o join functions f on f.kind = o.kind join limits l on l.function = f.function
         where intended_ns >= ? and intended_ns < ? group by all
         """,

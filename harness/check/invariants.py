@@ -1,0 +1,171 @@
+"""Invariants: SQL files of the target, each of which returns the rows that break it.
+
+A file is one SELECT under a head of comments::
+
+    -- id: PAY1
+    -- title: No acknowledged payment is lost
+    -- applies: topup
+    -- needs: select count(*) from operations where kind = 'topup' and outcome = 'ok'
+    -- impact: acknowledged_writes_lost
+
+``applies``: operation kinds, faults or jobs, any of which makes it speak (none: always). ``needs``:
+one SELECT of one number, the evidence without which it is inconclusive. ``impact``: the business
+figure its violations count for. A row's ``subject`` names whom it is about.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from harness.check.verdict import InvariantAnswer
+from harness.errors import TargetError
+
+KEYS = ("id", "title", "applies", "needs", "impact")
+LIMIT_S = 120.0  # of one invariant; a query that runs away is a checker that crashed
+MOST_EXAMPLES = 5
+PLAIN_TYPES = frozenset({"BIGINT", "INTEGER", "HUGEINT", "UBIGINT", "DOUBLE", "BOOLEAN", "VARCHAR"})
+
+
+@dataclass(frozen=True)
+class InvariantFile:
+    """A parsed file. ``needs`` None: nothing is needed."""
+
+    id: str
+    title: str
+    applies: tuple[str, ...]
+    needs: str | None
+    impact: str | None
+    sql: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one invariant. ``rows`` are the first few violations, ``violations`` counts all."""
+
+    answer: InvariantAnswer
+    checked: int = 0
+    violations: int = 0
+    rows: tuple[dict[str, Any], ...] = ()
+    reason: str = ""
+
+
+class CannotCheck(Exception):
+    """The checker itself failed. Says why; the invariant is inconclusive."""
+
+
+def parse_invariant(text: str, file: str) -> InvariantFile:
+    """Read head and query. TargetError names the file and what is wrong in its head."""
+    head: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        key, colon, value = line[2:].strip().partition(":")
+        if colon and key in KEYS:
+            if key in head:
+                raise TargetError(f"{file}: the head says {key!r} twice")
+            head[key] = value.strip()
+    missing = [key for key in ("id", "title") if not head.get(key)]
+    if missing:
+        raise TargetError(
+            f"{file}: the head lacks {' and '.join(missing)}", hint="-- id: X1 in the first lines"
+        )
+    return InvariantFile(
+        id=head["id"],
+        title=head["title"],
+        applies=tuple(head.get("applies", "").replace(",", " ").split()),
+        needs=head.get("needs") or None,
+        impact=head.get("impact") or None,
+        sql=text,
+    )
+
+
+def run_invariant(
+    connection: duckdb.DuckDBPyConnection, invariant: InvariantFile, present: Collection[str]
+) -> Found:
+    """Judge one invariant. ``present``: the kinds, faults and jobs of this experiment. Never raises."""
+    if invariant.applies and not set(invariant.applies) & set(present):
+        wanted = ", ".join(invariant.applies)
+        return Found("not_applicable", reason=f"this experiment has none of: {wanted}")
+    try:
+        checked = _count(connection, invariant.needs) if invariant.needs else 0
+        violations, rows = _violations(connection, invariant.sql)
+    except CannotCheck as error:
+        return Found("inconclusive", reason=str(error))
+    if violations:
+        return Found("fail", checked, violations, rows)
+    if invariant.needs and checked == 0:
+        return Found("inconclusive", reason="nothing to check: the evidence it needs is not there")
+    return Found("pass", checked)
+
+
+def single_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """``sql`` when it is one SELECT and nothing else; CannotCheck otherwise."""
+    with _checked():
+        statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise CannotCheck("the file must be exactly one SELECT")
+    return statements[0].query.strip().rstrip(";")
+
+
+def _count(connection: duckdb.DuckDBPyConnection, needs: str) -> int:
+    with _checked(), time_limit(connection):
+        row = connection.execute(single_select(connection, needs)).fetchone()
+    if row is None or len(row) != 1 or not isinstance(row[0], int):
+        raise CannotCheck(f"'needs' must give one whole number, not {row}")
+    return row[0]
+
+
+def _violations(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, tuple[dict[str, Any], ...]]:
+    select = single_select(connection, sql)
+    with _checked(), time_limit(connection):
+        connection.execute(f"create or replace temp table violations as {select}")
+        counted = connection.execute("select count(*) from violations").fetchone()
+        described = connection.execute("describe violations").fetchall()
+        shown = ", ".join(
+            f'"{name}"' if kind in PLAIN_TYPES else f'"{name}"::varchar as "{name}"'
+            for name, kind, *_ in described
+        )
+        rows = connection.execute(
+            f"select {shown} from violations order by all limit {MOST_EXAMPLES}"
+        ).fetchall()
+    names = [column[0] for column in described]
+    return int(counted[0]) if counted else 0, tuple(dict(zip(names, row, strict=True)) for row in rows)
+
+
+@contextmanager
+def time_limit(connection: duckdb.DuckDBPyConnection, seconds: float = LIMIT_S) -> Iterator[None]:
+    """Interrupts whatever query of this connection still runs when the time is over."""
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _checked() -> Iterator[None]:
+    """Whatever goes wrong in a query is the checker's failure, out of memory too."""
+    try:
+        yield
+    except CannotCheck:
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise CannotCheck(f"the checker ran out of memory: {_first_line(error)}") from error
+    except duckdb.InterruptException as error:
+        raise CannotCheck(f"the query did not end within {LIMIT_S:g} s") from error
+    except duckdb.CatalogException as error:
+        raise CannotCheck(f"evidence is missing: {_first_line(error)}") from error
+    except Exception as error:
+        raise CannotCheck(f"the checker crashed: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,323 @@
+"""The verdict on a stored run: pure over its folder, so it can be given again at any time.
+
+What makes a run inconclusive stands in ``soundness``. Two of these also take the edge off a
+failure, because they make it doubtful itself: an incomplete history, or an aborted run, convicts
+nobody; a load that was not kept up convicts nobody of slowness.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import duckdb
+
+from harness.check import soundness
+from harness.check.impact import impact
+from harness.check.invariants import Found, InvariantFile, parse_invariant, run_invariant
+from harness.check.objectives import Figures
+from harness.check.recovery import Recovery, recover
+from harness.check.stories import tell_stories
+from harness.check.verdict import (
+    Answer,
+    Example,
+    ExpectationVerdict,
+    FaultVerdict,
+    InvariantVerdict,
+    Verdict,
+    WindowVerdict,
+    worst,
+)
+from harness.check.windows import Span, windows_of
+from harness.errors import LedgerquakeError, TargetError
+from harness.evidence.folder import RunFolder
+from harness.evidence.model import Environment, FaultRecord, JobRecord, Timeline
+from harness.evidence.views import add_table, open_evidence
+from harness.experiment.model import Experiment, InvariantsHold, Objective
+from harness.experiment.target import TargetSpec
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that was recorded about a run, but its tables."""
+
+    folder: RunFolder
+    experiment: Experiment
+    spec: TargetSpec
+    environment: Environment
+    timeline: Timeline
+    faults: tuple[FaultRecord, ...]
+    jobs: tuple[JobRecord, ...]
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> Case:
+        return cls(
+            folder,
+            folder.read_experiment(),
+            folder.read_target(),
+            folder.read_environment(),
+            folder.read_timeline(),
+            folder.read_faults(),
+            folder.read_jobs(),
+        )
+
+    @property
+    def present(self) -> frozenset[str]:
+        """The kinds, faults and jobs of this experiment, for which invariants may apply."""
+        kinds = {kind for kind, weight in self.experiment.load.mix.items() if weight > 0}
+        faults = {fault.fault for fault in self.experiment.faults}
+        return frozenset(kinds | faults | {job.run for job in self.experiment.jobs})
+
+
+def judge(folder: RunFolder) -> Verdict:
+    """The verdict on the run in ``folder``. InputError when the folder lacks its basic files."""
+    case = Case.read(folder)
+    connection = open_evidence(folder)
+    try:
+        return _judge(case, connection)
+    finally:
+        connection.close()
+
+
+def _judge(case: Case, connection: duckdb.DuckDBPyConnection) -> Verdict:
+    recovery, windows, doubts = _phases(case, connection)
+    invariants, by_figure = _invariants(case, connection)
+    figures = Figures(
+        connection, case.spec, windows, recovery, case.timeline.load_ended_ns or case.timeline.steady_ended_ns
+    )
+    expectations = tuple(
+        _tempered(
+            figures.judge(expectation)
+            if isinstance(expectation, Objective)
+            else _invariants_hold(expectation, invariants),
+            expectation,
+            doubts,
+        )
+        for expectation in case.experiment.expect
+    )
+    verdict = worst([*(e.verdict for e in expectations), *(doubt.answer for doubt in doubts)])
+    started = case.timeline.load_started_ns
+    return Verdict(
+        name=case.experiment.name,
+        verdict=verdict,
+        seed=case.environment.seed,
+        runtime=case.environment.runtime,
+        toxiproxy=case.environment.toxiproxy,
+        mutant=case.environment.mutant,
+        windows={name: _seconds(span, started) for name, span in windows.items()},
+        recovery_s=recovery.seconds(recovery.overall_ns),
+        expectations=expectations,
+        invariants=invariants,
+        faults=tuple(_fault_verdict(record, started) for record in case.faults),
+        impact=_impact(case, connection, recovery, by_figure),
+        reasons=_reasons(expectations, invariants, doubts),
+        replay=_replay(case),
+    )
+
+
+def _phases(
+    case: Case, connection: duckdb.DuckDBPyConnection
+) -> tuple[Recovery, dict[str, Span], tuple[soundness.Doubt, ...]]:
+    """Recovery, the windows (also as tables, for the invariants), and what makes the run doubtful."""
+    broken: tuple[soundness.Doubt, ...] = ()
+    try:
+        recovery = recover(connection, case.timeline)
+        steady = soundness.steady_success(connection, case.timeline)
+    except duckdb.Error as error:
+        recovery, steady = Recovery(case.timeline.last_healing_ns, None, {}, judged=False), {}
+        broken = (soundness.Doubt("inconclusive", f"the operations cannot be read: {error}", spoils="all"),)
+    windows = dict(windows_of(case.timeline, recovery))
+    columns = {"name": "VARCHAR", "start_ns": "BIGINT", "end_ns": "BIGINT"}
+    add_table(
+        connection, "windows", columns, [(name, span.start_ns, span.end_ns) for name, span in windows.items()]
+    )
+    columns = {"function": "VARCHAR", "recovered_ns": "BIGINT", "judged": "BOOLEAN"}
+    rows = [("", recovery.overall_ns, recovery.judged)]
+    rows += [(function, at_ns, True) for function, at_ns in recovery.by_function.items()]
+    add_table(connection, "recovery", columns, rows)
+    doubts = soundness.doubts(case.experiment, case.timeline, case.faults, case.jobs, steady)
+    return recovery, windows, broken + doubts
+
+
+# --- invariants ---------------------------------------------------------------------------------
+def _invariants(
+    case: Case, connection: duckdb.DuckDBPyConnection
+) -> tuple[tuple[InvariantVerdict, ...], Counter[str]]:
+    """All invariants of the target, and their violations by business figure."""
+    verdicts, by_figure = [], Counter[str]()
+    for known in case.spec.invariants.values():
+        try:
+            text = (Path(case.spec.folder) / known.file).read_text(encoding="utf-8")
+            file = parse_invariant(text, known.file)
+        except (OSError, TargetError) as error:
+            verdicts.append(
+                InvariantVerdict(id=known.id, title=known.title, verdict="inconclusive", reason=str(error))
+            )
+            continue
+        found = run_invariant(connection, file, case.present)
+        if file.impact and found.answer in ("pass", "fail"):
+            by_figure[file.impact] += found.violations
+        verdicts.append(_invariant_verdict(case, connection, file, found))
+    return tuple(verdicts), by_figure
+
+
+def _invariant_verdict(
+    case: Case, connection: duckdb.DuckDBPyConnection, file: InvariantFile, found: Found
+) -> InvariantVerdict:
+    subjects = [str(row.get("subject", "")) for row in found.rows]
+    reason = found.reason
+    try:
+        stories = tell_stories(connection, [s for s in subjects if s], case.faults)
+    except duckdb.Error as error:  # the conviction stands without its story
+        stories, reason = {}, f"the stories of the examples cannot be told: {error}"
+    return InvariantVerdict(
+        id=file.id,
+        title=file.title,
+        verdict=found.answer,
+        checked=found.checked,
+        violations=found.violations,
+        examples=tuple(
+            Example(subject=subject, row=row, timeline=stories.get(subject, ()))
+            for subject, row in zip(subjects, found.rows, strict=True)
+        ),
+        reason=reason,
+    )
+
+
+def _invariants_hold(
+    expectation: InvariantsHold, invariants: Sequence[InvariantVerdict]
+) -> ExpectationVerdict:
+    """The worst of those meant; none that applies has nothing to say."""
+    meant = [
+        invariant
+        for invariant in invariants
+        if any(fnmatchcase(invariant.id, pattern) for pattern in expectation.patterns)
+        and invariant.verdict != "not_applicable"
+    ]
+    answer = worst(invariant.verdict for invariant in meant)
+    names = {kind: ", ".join(i.id for i in meant if i.verdict == kind) for kind in ("fail", "inconclusive")}
+    reason = "none of these invariants applies to this experiment" if not meant else ""
+    if answer != "pass" and meant:
+        reason = "; ".join(f"{kind}: {ids}" for kind, ids in names.items() if ids)
+    return ExpectationVerdict(text=expectation.text, verdict=answer, reason=reason)
+
+
+# --- putting it together ------------------------------------------------------------------------
+def _tempered(
+    verdict: ExpectationVerdict, expectation: Objective | InvariantsHold, doubts: Sequence[soundness.Doubt]
+) -> ExpectationVerdict:
+    """A failure that a doubt makes doubtful itself is inconclusive; a pass stays as it was measured."""
+    if verdict.verdict != "fail":
+        return verdict
+    for doubt in doubts:
+        if doubt.spoils == "all" or (doubt.spoils == "figures" and isinstance(expectation, Objective)):
+            return _doubted(verdict, doubt)
+        if (
+            doubt.spoils == "steady"
+            and isinstance(expectation, Objective)
+            and (expectation.window, expectation.metric) == ("steady", "success")
+        ):
+            return _doubted(verdict, doubt)
+    return verdict
+
+
+def _doubted(verdict: ExpectationVerdict, doubt: soundness.Doubt) -> ExpectationVerdict:
+    return verdict.model_copy(update={"verdict": "inconclusive", "reason": doubt.text})
+
+
+def _reasons(
+    expectations: Sequence[ExpectationVerdict],
+    invariants: Sequence[InvariantVerdict],
+    doubts: Sequence[soundness.Doubt],
+) -> tuple[str, ...]:
+    """Why it is not a pass: failures first, then what cannot be said."""
+    said: dict[Answer, list[str]] = {"fail": [], "inconclusive": []}
+    for doubt in doubts:
+        said[doubt.answer].append(doubt.text)
+    for expectation in expectations:
+        if expectation.verdict == "pass":
+            continue
+        text = f"{expectation.text}: "
+        text += "broken" if expectation.verdict == "fail" else "cannot be said"
+        if expectation.measured is not None:
+            text += f", measured {expectation.measured:g} {expectation.unit}".rstrip()
+        said[expectation.verdict].append(text + (f" ({expectation.reason})" if expectation.reason else ""))
+    for invariant in invariants:
+        if invariant.verdict == "fail":
+            said["fail"].append(f"{invariant.id} {invariant.title}: {invariant.violations} violations")
+        elif invariant.verdict == "inconclusive":
+            said["inconclusive"].append(f"{invariant.id} {invariant.title}: {invariant.reason}")
+    return tuple(said["fail"] + said["inconclusive"])
+
+
+def _impact(
+    case: Case, connection: duckdb.DuckDBPyConnection, recovery: Recovery, by_figure: Counter[str]
+) -> dict[str, float | None]:
+    try:
+        return impact(connection, case.spec, recovery, by_figure)
+    except duckdb.Error:  # unreadable operations are a doubt of their own already
+        return {name: float(count) for name, count in by_figure.items()}
+
+
+def _fault_verdict(record: FaultRecord, started_ns: int) -> FaultVerdict:
+    injected = record.injected_ns
+    length = None
+    if injected is not None and record.healed_ns is not None:
+        length = round((record.healed_ns - injected) / 1e9, 3)
+    return FaultVerdict(
+        fault=record.fault,
+        on=record.touches,
+        at=round(((injected or started_ns) - started_ns) / 1e9, 3),
+        proved=record.proof.proved,
+        proof=record.proof.text,
+        **{"for": length},
+    )
+
+
+def _seconds(span: Span, started_ns: int) -> WindowVerdict:
+    return WindowVerdict(
+        start=round((span.start_ns - started_ns) / 1e9, 3), end=round((span.end_ns - started_ns) / 1e9, 3)
+    )
+
+
+def _replay(case: Case) -> str:
+    """The same again: the stored experiment file with the seed, runtime and mutant of this run."""
+    environment = case.environment
+    words = ["ledgerquake", "run", str(case.folder.path / "experiment.yaml")]
+    words += ["--seed", str(environment.seed), "--runtime", environment.runtime]
+    if environment.mutant:
+        words += ["--mutant", environment.mutant]
+    return " ".join(words)
+
+
+def judge_and_save(folder: RunFolder) -> Verdict:
+    """Judge, and keep the verdict in the folder. A judge that crashes says inconclusive, never pass."""
+    try:
+        verdict = judge(folder)
+    except LedgerquakeError:
+        raise
+    except Exception as error:  # the evidence is kept; what is missing is only its reading
+        verdict = _crashed(folder, error)
+    folder.write_verdict(verdict)
+    return verdict
+
+
+def _crashed(folder: RunFolder, error: Exception) -> Verdict:
+    case = Case.read(folder)
+    return Verdict(
+        name=case.experiment.name,
+        verdict="inconclusive",
+        seed=case.environment.seed,
+        runtime=case.environment.runtime,
+        toxiproxy=case.environment.toxiproxy,
+        mutant=case.environment.mutant,
+        windows={},
+        expectations=(),
+        invariants=(),
+        faults=tuple(_fault_verdict(record, case.timeline.load_started_ns) for record in case.faults),
+        reasons=(f"the judge crashed: {type(error).__name__}: {error}",),
+        replay=_replay(case),
+    )

@@ -1,0 +1,174 @@
+"""Objectives: one figure of a function or a measure over a window, against its limit.
+
+An operation belongs to the window of its *intended* time, and its latency counts from then, so a
+stall cannot hide behind the operations it kept from being sent.
+
+| metric | of | what |
+|---|---|---|
+| ``success`` | functions | % of all intended operations that ended ok (a contractual refusal is not ok) |
+| ``p50 p90 p95 p99 p999 max mean`` | functions, measures | ms; of what ended ok or unknown, not of refusals |
+| ``throughput`` | functions | operations that ended ok, per second |
+| ``recovery`` | functions | ms from the last healing until as good as steady, see ``recovery`` |
+
+Fewer than 20 operations say nothing: inconclusive.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from harness.check.invariants import CannotCheck, single_select, time_limit
+from harness.check.recovery import Recovery
+from harness.check.verdict import Answer, ExpectationVerdict
+from harness.check.windows import Span
+from harness.experiment.model import Objective
+from harness.experiment.target import TargetSpec
+
+FEWEST = 20
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+UNITS = {"success": "%", "throughput": "/s"}
+COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "==": math.isclose,
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``value`` None: nothing can be said, for ``reason``. Infinite: something never came."""
+
+    value: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything objectives are measured on."""
+
+    connection: duckdb.DuckDBPyConnection
+    spec: TargetSpec
+    windows: Mapping[str, Span]
+    recovery: Recovery
+    ended_ns: int
+
+    def judge(self, objective: Objective) -> ExpectationVerdict:
+        """The verdict on one objective."""
+        try:
+            measured = self.measure(objective)
+        except CannotCheck as error:
+            measured = Measured(None, str(error))
+        except duckdb.Error as error:
+            measured = Measured(None, f"the checker crashed: {type(error).__name__}: {error}")
+        answer: Answer = "inconclusive"
+        if measured.value is not None:
+            answer = "pass" if COMPARE[objective.op](measured.value, objective.limit) else "fail"
+        finite = measured.value is not None and math.isfinite(measured.value)
+        return ExpectationVerdict(
+            text=objective.text,
+            verdict=answer,
+            measured=round(measured.value or 0.0, 3) if finite else None,
+            limit=objective.limit,
+            window=objective.window,
+            unit=UNITS.get(objective.metric, "ms"),
+            reason="" if answer == "pass" else measured.reason,
+        )
+
+    def measure(self, objective: Objective) -> Measured:
+        if objective.metric == "recovery":
+            return self._recovery(objective)
+        span = self.windows.get(objective.window)
+        if span is None:
+            return Measured(None, f"this run has no window {objective.window!r}")
+        if objective.subject in self.spec.measures:
+            return self._of_measure(objective, span)
+        if objective.subject not in self.spec.functions:
+            return Measured(None, f"the target has no function or measure {objective.subject!r}")
+        return self._of_function(objective, span)
+
+    def _of_function(self, objective: Objective, span: Span) -> Measured:
+        row = self.connection.execute(
+            """
+            select count(*), count(*) filter (outcome = 'ok'), count(*) filter (outcome <> 'fail')
+            from operations where intended_ns >= $start and intended_ns < $end
+              and kind in (select kind from functions where function = $function)
+            """,
+            {"start": span.start_ns, "end": span.end_ns, "function": objective.subject},
+        ).fetchone()
+        due, ok, served = row or (0, 0, 0)
+        if due < FEWEST:
+            return Measured(None, f"only {due} operations were due in this window; {FEWEST} are needed")
+        if objective.metric == "success":
+            return Measured(100 * ok / due, f"{ok} of {due} ended ok")
+        if objective.metric == "throughput":
+            return Measured(ok / max(span.seconds, 1e-9), f"{ok} ended ok in {span.seconds:.1f} s")
+        if served < FEWEST:
+            return Measured(None, f"only {served} of {due} operations were not refused; {FEWEST} are needed")
+        return self._statistic(
+            objective.metric,
+            """
+            select (coalesce(completed_ns, $ended) - intended_ns) / 1e6 as value_ms from operations
+            where intended_ns >= $start and intended_ns < $end and outcome <> 'fail'
+              and kind in (select kind from functions where function = $function)
+            """,
+            {
+                "start": span.start_ns,
+                "end": span.end_ns,
+                "function": objective.subject,
+                "ended": self.ended_ns,
+            },
+        )
+
+    def _of_measure(self, objective: Objective, span: Span) -> Measured:
+        file = Path(self.spec.folder) / self.spec.measures[objective.subject].file
+        try:
+            sql = single_select(self.connection, file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CannotCheck(f"cannot read {file.name}: {error.strerror}") from error
+        source = f"select value_ms from ({sql}) where at_ns >= $start and at_ns < $end"
+        instants = {"start": span.start_ns, "end": span.end_ns}
+        row = self.connection.execute(f"select count(*) from ({source})", instants).fetchone()
+        if row is None or row[0] < FEWEST:
+            return Measured(None, f"only {row and row[0]} values in this window; {FEWEST} are needed")
+        return self._statistic(objective.metric, source, instants)
+
+    def _statistic(self, metric: str, source: str, arguments: Mapping[str, int | str]) -> Measured:
+        """A percentile (nearest rank), the maximum or the mean. A value that never came is infinite."""
+        if metric in QUANTILES:
+            expression = f"quantile_disc(value_ms, {QUANTILES[metric]})"
+        elif metric in ("max", "mean"):
+            expression = "max(value_ms)" if metric == "max" else "avg(value_ms)"
+        else:
+            return Measured(None, f"no metric is called {metric!r}")
+        with time_limit(self.connection):
+            row = self.connection.execute(
+                f"""
+                select {expression}, count(*) from
+                (select coalesce(value_ms::double, 'infinity'::double) as value_ms from ({source}))
+                """,
+                dict(arguments),
+            ).fetchone()
+        assert row is not None  # an aggregate gives one row
+        return Measured(float(row[0]), f"over {row[1]} values")
+
+    def _recovery(self, objective: Objective) -> Measured:
+        healed_ns = self.recovery.healed_ns
+        if healed_ns is None or not self.recovery.judged:
+            return Measured(None, "nothing was broken and healed, or steady had too little traffic")
+        if objective.subject not in self.recovery.by_function:
+            return Measured(None, f"{objective.subject} had fewer than {FEWEST} operations in steady")
+        recovered_ns = self.recovery.by_function[objective.subject]
+        if recovered_ns is not None:
+            return Measured((recovered_ns - healed_ns) / 1e6, "")
+        watched_ms = (self.ended_ns - healed_ns) / 1e6
+        if watched_ms < objective.limit:
+            return Measured(None, f"load ended {watched_ms / 1e3:.1f} s after the healing, before the limit")
+        return Measured(math.inf, f"not recovered within {watched_ms / 1e3:.1f} s of load after the healing")

@@ -1,0 +1,144 @@
+"""Whether a run can be judged at all: was the load kept up, the system steady, each fault proved?
+
+Each finding is a ``Doubt``. Most make the run inconclusive; work that is still pending when its time
+is over is the system's own failure. Pure, but for one question to the operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+
+from harness.evidence.model import FaultRecord, JobRecord, Timeline
+from harness.experiment.model import Experiment, Objective
+
+STEADY_SUCCESS_PERCENT = 99.0
+FEWEST_STEADY = 20
+SENT_SHARE = 0.99
+LAG_P99_MS = 100.0
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """``spoils``: which failures it makes doubtful: none, steady's success, all figures, or all."""
+
+    answer: Literal["fail", "inconclusive"]
+    text: str
+    spoils: Literal["none", "steady", "figures", "all"] = "none"
+
+
+def doubts(
+    experiment: Experiment,
+    timeline: Timeline,
+    faults: Sequence[FaultRecord],
+    jobs: Sequence[JobRecord],
+    steady: Mapping[str, tuple[int, int]],
+) -> tuple[Doubt, ...]:
+    """All findings. ``steady``: operations due and ok in steady, by function."""
+    return (
+        *_aborted(timeline),
+        *_load(timeline),
+        *_steady(experiment, steady),
+        *_faults(experiment, faults),
+        *_deaths(timeline),
+        *_pending(experiment, timeline),
+        *_jobs(experiment, jobs),
+    )
+
+
+def steady_success(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> dict[str, tuple[int, int]]:
+    """Operations due and ok before the first fault, by function. Raises duckdb.Error."""
+    rows = connection.execute(
+        """
+        select function, count(*), count(*) filter (outcome = 'ok')
+        from operations join functions using (kind) where intended_ns < ? group by function
+        """,
+        [timeline.steady_ended_ns],
+    ).fetchall()
+    return {function: (due, ok) for function, due, ok in rows}
+
+
+def _aborted(timeline: Timeline) -> Iterator[Doubt]:
+    if timeline.aborted is not None:
+        yield Doubt("inconclusive", f"the run was aborted: {timeline.aborted}", spoils="all")
+
+
+def _load(timeline: Timeline) -> Iterator[Doubt]:
+    load = timeline.load
+    if load is None:
+        yield Doubt("inconclusive", "the load generator said nothing of what it sent", spoils="all")
+        return
+    if load.recorded != load.sent:
+        text = f"the history is incomplete: {load.sent} operations were sent, {load.recorded} recorded"
+        yield Doubt("inconclusive", text, spoils="all")
+    if load.exit_code != 0:
+        yield Doubt("inconclusive", f"the load generator ended with exit code {load.exit_code}")
+    if load.sent < SENT_SHARE * load.scheduled or load.scheduled == 0:
+        text = f"load fell behind: {load.sent} of {load.scheduled} scheduled operations were sent"
+        yield Doubt("inconclusive", text, spoils="figures")
+    if load.lag_p99_ms > LAG_P99_MS:
+        text = (
+            f"load came late: p99 of its lag was {load.lag_p99_ms:.0f} ms, at most {LAG_P99_MS:.0f} ms may be"
+        )
+        yield Doubt("inconclusive", text, spoils="figures")
+
+
+def _steady(experiment: Experiment, steady: Mapping[str, tuple[int, int]]) -> Iterator[Doubt]:
+    """Each function must be sound before anything is broken; the experiment may name its own limit."""
+    limits = {
+        e.subject: e.limit
+        for e in experiment.expect
+        if isinstance(e, Objective) and (e.metric, e.window) == ("success", "steady")
+    }
+    if sum(due for due, _ in steady.values()) < FEWEST_STEADY:
+        yield Doubt("inconclusive", "there was hardly any traffic before the first fault", spoils="steady")
+    for function, (due, ok) in steady.items():
+        limit = limits.get(function, STEADY_SUCCESS_PERCENT)
+        if due >= FEWEST_STEADY and 100 * ok < limit * due:
+            text = f"no steady state: {ok} of {due} operations of {function} ended ok before the first fault"
+            yield Doubt("inconclusive", f"{text}, {limit:g} % must", spoils="steady")
+
+
+def _faults(experiment: Experiment, faults: Sequence[FaultRecord]) -> Iterator[Doubt]:
+    asked = sum(max(1, fault.repeat) for fault in experiment.faults)
+    if len(faults) < asked:
+        yield Doubt("inconclusive", f"{asked} faults were asked for, {len(faults)} are on record")
+    for fault in faults:
+        name = f"{fault.fault} on {', '.join(fault.touches)}"
+        if fault.error is not None:
+            yield Doubt("inconclusive", f"{fault.id} ({name}) broke: {fault.error}")
+        elif not fault.proof.proved:
+            yield Doubt("inconclusive", f"{fault.id} ({name}) is not proved: {fault.proof.text}")
+
+
+def _deaths(timeline: Timeline) -> Iterator[Doubt]:
+    for death in timeline.deaths:
+        yield Doubt("inconclusive", f"{death.service} ended uninvited, exit code {death.exit_code}")
+
+
+def _pending(experiment: Experiment, timeline: Timeline) -> Iterator[Doubt]:
+    """A backlog that never drains is the system's failure, also where no invariant is asked about."""
+    if timeline.settled_ns is not None or timeline.aborted is not None:
+        return
+    unknown = [name for name, count in timeline.settle_pending.items() if count < 0]
+    pending = [f"{name} {count}" for name, count in timeline.settle_pending.items() if count > 0]
+    after = f"{experiment.settle_within_s:g} s after load"
+    if pending:
+        yield Doubt("fail", f"work was still pending {after}: {', '.join(pending)}")
+    if unknown or not pending:
+        names = ", ".join(unknown) or "nothing is on record"
+        yield Doubt("inconclusive", f"it cannot be said what was pending {after}: {names}")
+
+
+def _jobs(experiment: Experiment, jobs: Sequence[JobRecord]) -> Iterator[Doubt]:
+    """A job that was asked for and is not done may be the system's fault: ROAM3 and AV1 say so."""
+    if len(jobs) < len(experiment.jobs):
+        yield Doubt("inconclusive", f"{len(experiment.jobs)} jobs were asked for, {len(jobs)} are on record")
+    for job in jobs:
+        if not job.done:
+            yield Doubt(
+                "inconclusive", f"job {job.job} was not done after {job.attempts} calls: {job.answer}"
+            )

@@ -1,0 +1,76 @@
+-- id: BAL1
+-- title: A balance that was read was true at its time
+-- applies: balance
+-- needs: select count(*) from operations where kind = 'balance' and outcome = 'ok'
+--
+-- Two bounds on each read, from two sides.
+-- By the ledger: it is the balance after one of the account's postings: none that was made after the
+-- read had ended, and none that was overtaken, beyond doubt, more than 2 s (the staleness a replica may
+-- have) before it began. Beyond doubt: the client had an acknowledgement of a later charge; or a later
+-- posting was 3 s old, and neither broken nor recovering was anything when it was made, so that its
+-- commit cannot have waited.
+-- By the clients alone: between what must and what may have been applied: at most the opening
+-- balance, plus the top-ups invoked until it ended, less the charges acknowledged 2 s before it began;
+-- at least the opening balance less the charges and usage invoked until it ended.
+with reads as (
+  select seq, id, 'sub:' || subscriber || ':main' as account_id, subscriber, result as balance_minor,
+         (detail->>'version')::bigint as version, invoked_ns, completed_ns, invoked_ns - 2_000_000_000 as must_ns
+  from operations where kind = 'balance' and outcome = 'ok' and result is not null),
+trouble as (
+  select min(start_ns) filter (name = 'fault') - 5_000_000_000 as from_ns,
+         max(end_ns) filter (name in ('fault', 'recovery')) as to_ns from windows),
+acknowledged as (
+  select key, min(completed_ns) as at_ns from operations where kind = 'charge' and outcome = 'ok' group by key),
+postings as (
+  select p.account_id, p.account_version, p.balance_after_minor, p.created_at_ns,
+         least(a.at_ns, if(p.created_at_ns between from_ns and to_ns, null, p.created_at_ns + 3_000_000_000)) as certain_ns
+  from charging.posting p join charging.transaction t on t.id = p.transaction_id
+  left join acknowledged a on t.kind = 'charge' and a.key = t.key, trouble
+  where p.account_id like 'sub:%'),
+certain as (
+  select account_id, certain_ns, max(account_version) over (partition by account_id order by certain_ns) as oldest
+  from postings where certain_ns is not null),
+possible as (
+  select account_id, created_at_ns, max(account_version) over (partition by account_id order by created_at_ns) as newest
+  from postings),
+ranged as (
+  select r.*, coalesce(c.oldest, 1) as oldest, p.newest
+  from reads r
+  asof left join certain c on c.account_id = r.account_id and c.certain_ns <= r.must_ns
+  asof left join possible p on p.account_id = r.account_id and p.created_at_ns <= r.completed_ns),
+untrue as (
+  select ranged.* from ranged anti join postings p
+  on p.account_id = ranged.account_id and p.balance_after_minor = ranged.balance_minor
+  and p.account_version between oldest and newest
+  and p.account_version = coalesce(ranged.version, p.account_version)),
+-- The clients' own bounds. Money that may have moved, by when it may have at the earliest.
+tariff(service, price_micro) as (values ('data', 20_000), ('voice', 150_000), ('sms', 5_000_000)),
+moved as (
+  select subscriber, invoked_ns, completed_ns, outcome, kind,
+         if(kind = 'usage', (coalesce((detail->>'units')::bigint, 0) * coalesce(price_micro, 0) + 500_000) // 1_000_000,
+            amount_minor) as amount_minor
+  from operations left join tariff on kind = 'usage' and tariff.service = operations.detail->>'service'
+  where kind in ('topup', 'topup_replay', 'topup_conflict', 'charge', 'usage') and outcome <> 'fail'),
+may as (
+  select subscriber, invoked_ns, sum(if(kind like 'topup%', amount_minor, 0)) over place as credits_minor,
+         sum(if(kind like 'topup%', 0, amount_minor)) over place as debits_minor
+  from moved window place as (partition by subscriber order by invoked_ns range unbounded preceding)),
+must as (
+  select subscriber, completed_ns, sum(amount_minor) over (partition by subscriber order by completed_ns) as debits_minor
+  from moved where kind = 'charge' and outcome = 'ok'),
+opening as (
+  select p.account_id, sum(p.amount_minor) as opening_minor
+  from charging.posting p join charging.transaction t on t.id = p.transaction_id
+  where t.kind = 'opening' group by all),
+bounded as (
+  select r.*, opening_minor - coalesce(may.debits_minor, 0) as least_minor,
+         opening_minor + coalesce(may.credits_minor, 0) - coalesce(must.debits_minor, 0) as most_minor
+  from reads r join opening using (account_id)
+  asof left join may on may.subscriber = r.subscriber and may.invoked_ns <= r.completed_ns
+  asof left join must on must.subscriber = r.subscriber and must.completed_ns <= r.must_ns)
+select id as subject, 'no balance the account had at that time' as problem, account_id, balance_minor, version,
+       oldest as low, newest as high, invoked_ns
+from untrue
+union all
+select id, 'outside what clients'' operations allow', account_id, balance_minor, version, least_minor, most_minor, invoked_ns
+from bounded where balance_minor not between least_minor and most_minor

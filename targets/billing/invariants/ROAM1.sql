@@ -1,0 +1,52 @@
+-- id: ROAM1
+-- title: TAP files are whole, in sequence, and copies are inert
+-- applies: settlement tap-in
+-- needs: select count(*) from witness.partner where event in ('file_received', 'file_sent')
+--
+-- By the partners' log: each header's totals are those of its events; per partner and direction the
+-- sequences of the files that were taken run from 1 without a gap, each once; nothing that had to be
+-- rejected was sent. By our tables: the same files with the same totals, and no others.
+with lines as (select * from witness.partner),
+exchanged as (
+  select f.* from lines f where f.event = 'file_received'
+  union all
+  select s.* from lines s join lines c
+    on c.event = 'file_confirmed' and c.direction = 'in' and c.period = s.period and c.ordinal = s.ordinal
+  where s.event = 'file_sent'),
+events as (
+  select f.seq, count(e.seq) as events, coalesce(sum(e.charge_minor), 0) as events_minor,
+         count(distinct e.record_id) as records
+  from exchanged f left join lines e
+    on e.event = 'tap_event' and e.seq > f.seq and e.seq <= f.seq + f.event_count
+    and (e.partner, e.direction, e.sequence) = (f.partner, f.direction, f.sequence)
+  group by all),
+ours as (
+  select f.partner, f.direction, f.sequence, f.period, f.event_count, f.total_minor, f.transmitted_at_ns,
+         count(e.record_id) as events, coalesce(sum(e.charge_minor), 0) as events_minor
+  from roaming.tap_file f left join roaming.tap_event e on e.file_id = f.id group by f.id, all)
+select partner || ':' || direction || ':' || sequence as subject,
+       'the header does not agree with the events' as problem,
+       event_count || ' for ' || total_minor as said, events || ' for ' || events_minor as found
+from exchanged join events using (seq)
+where events <> event_count or records <> event_count or events_minor <> total_minor
+union all
+select partner || ':' || direction, 'the sequences are not 1 to the last, each once', max(sequence)::varchar, count(*)::varchar
+from exchanged group by partner, direction
+having min(sequence) <> 1 or max(sequence) <> count(*) or count(distinct sequence) <> count(*)
+union all
+select r.partner || ':out:' || r.sequence, 'a file was sent that had to be rejected', r.event_count || ' for ' || r.total_minor, null
+from lines r where r.event = 'file_rejected' and r.direction = 'out'
+union all
+select partner || ':' || direction || ':' || sequence, 'our own file does not agree with its events',
+       event_count || ' for ' || total_minor, events || ' for ' || events_minor
+from ours where event_count <> events or total_minor <> events_minor
+union all
+select coalesce(o.partner, x.partner) || ':' || coalesce(o.direction, x.direction) || ':' || coalesce(o.sequence, x.sequence),
+       case when o.partner is null then 'the partner has a file that we have not'
+            when x.partner is null then 'we have a file as exchanged that the partner has not'
+            else 'the partner''s copy has other totals' end,
+       o.event_count || ' for ' || o.total_minor, x.event_count || ' for ' || x.total_minor
+from (select * from ours where transmitted_at_ns is not null) o full join exchanged x
+  on (o.partner, o.direction, o.sequence) = (x.partner, x.direction, x.sequence)
+where o.partner is null or x.partner is null or o.period <> x.period
+   or o.event_count <> x.event_count or o.total_minor <> x.total_minor
