@@ -8,7 +8,7 @@ from functools import partial
 from aiohttp import web
 
 from billing.charging import events
-from billing.charging.balance import Balances, Source, beat
+from billing.charging.balance import Balances, Read, Source, beat
 from billing.charging.credit import Debit, Till
 from billing.common import (
     Limits,
@@ -39,9 +39,10 @@ class Charging:
         ]
 
     async def balance(self, request: web.Request) -> web.Response:
-        read = request.query.get("read", "primary")
-        if read not in ("primary", "replica"):
-            raise Problem(400, "malformed query", f"read must be primary or replica, not {read!r}")
+        preferred = request.query.get("read", "primary")
+        if preferred not in ("primary", "replica"):
+            raise Problem(400, "malformed query", f"read must be primary or replica, not {preferred!r}")
+        read: Read = "replica" if preferred == "replica" else "primary"
         subscriber = request.match_info["subscriber"]
         if not (subscriber.isascii() and subscriber.isdigit() and len(subscriber) <= 15):
             raise Problem(404, "no such subscriber", subscriber)

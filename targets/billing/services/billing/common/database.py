@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -24,7 +24,7 @@ from billing.common.hosts import CONNECT_FAILURES, Connection, DatabaseUrl, conn
 from billing.common.log import Log
 from billing.common.metrics import Metrics
 
-Record = asyncpg.Record
+Record: TypeAlias = asyncpg.Record
 T = TypeVar("T")
 
 

@@ -12,12 +12,12 @@ import contextlib
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-Connection = asyncpg.Connection
+Connection: TypeAlias = asyncpg.Connection
 Wanted = Literal["read-write", "prefer-standby", "any"]
 
 CONNECT_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)

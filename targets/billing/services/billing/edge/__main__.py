@@ -1,0 +1,3 @@
+from billing.edge.service import main
+
+main()

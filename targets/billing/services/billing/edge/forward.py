@@ -1,0 +1,67 @@
+"""Carrying a client's request to the service that answers it, and the answer back, as they are."""
+
+from __future__ import annotations
+
+import aiohttp
+from aiohttp import web
+
+from billing.common import Metrics, Problem, describe
+from billing.common.http_client import NOT_SENT
+from billing.edge.status import Component
+
+REQUEST_HEADERS = ("Content-Type", "Idempotency-Key")
+ANSWER_HEADERS = ("Content-Type", "Retry-After")
+
+
+class Upstream:
+    """One service behind edge. ``timeout_s`` is longer than the service's own patience."""
+
+    def __init__(self, name: str, url: str, component: Component, metrics: Metrics, timeout_s: float) -> None:
+        self.name = name
+        self._url = url
+        self._component = component
+        self._metrics = metrics
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=1.0)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, request: web.Request) -> web.Response:
+        """The service's answer; Problem 502 or 504 when there is none. Never sent twice."""
+        content = await request.read()
+        headers = {name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers}
+        self._metrics.add(f"{self.name}.attempts")
+        with self._component.visit() as visit:
+            try:
+                async with self._open().request(
+                    request.method,
+                    self._url + request.path_qs,
+                    data=content or None,
+                    headers=headers,
+                    timeout=self._timeout,
+                    allow_redirects=False,
+                ) as answer:
+                    body = await answer.read()
+            except NOT_SENT as error:
+                raise self._no_answer(502, error) from error
+            except TimeoutError as error:
+                raise self._no_answer(504, error) from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise self._no_answer(502, error) from error
+            # A payment whose fate is unknown is an answer, and not the service that was promised.
+            in_doubt = self.name == "payments" and answer.status == 202
+            visit.good = answer.status < 500 and not in_doubt
+            passed = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
+            return web.Response(body=body, status=answer.status, headers=passed)
+
+    def _no_answer(self, status: int, error: Exception) -> Problem:
+        self._metrics.add(f"{self.name}.failures")
+        return Problem(status, f"no answer from {self.name}", describe(error))
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=20)
+            self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()

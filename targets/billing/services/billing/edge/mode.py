@@ -1,0 +1,116 @@
+"""The operating mode: normal, maintenance or lockdown, with an epoch that only grows.
+
+The newest row of ``edge.mode`` is the truth; edge reads it every second and goes on with what it knew
+last while the database is away. An edge that has never known a mode refuses writes: it might rejoin in the
+middle of a lockdown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from billing.common import Database, Metrics, Outbox, Problem, Session, is_infrastructure, refused
+
+REFRESH_S = 1.0
+DRAIN_S = 5.0
+RETRY_AFTER_S = 5
+
+Mode = Literal["normal", "maintenance", "lockdown"]
+Kind = Literal["read", "money", "usage"]
+
+_REFUSED: dict[Mode, tuple[Kind, ...]] = {
+    "normal": (),
+    "maintenance": ("money", "usage"),
+    "lockdown": ("money",),
+}
+
+_NEWEST = "select epoch, mode, retry_after_s from mode order by epoch desc limit 1"
+_CHANGE = "insert into mode (mode, reason, retry_after_s) values ($1, $2, $3) returning epoch"
+
+
+@dataclass(frozen=True)
+class InForce:
+    epoch: int
+    mode: Mode
+    retry_after_s: int | None
+
+
+class Modes:
+    """The mode in force, and the writes that are under way."""
+
+    def __init__(self, database: Database, outbox: Outbox, metrics: Metrics) -> None:
+        self.in_force: InForce | None = None
+        self._database = database
+        self._outbox = outbox
+        self._writes = 0
+        metrics.gauge("mode.epoch", lambda: self.in_force.epoch if self.in_force else 0)
+
+    def refusal(self, kind: Kind) -> Problem | None:
+        """Why such a request may not pass now."""
+        if kind == "read":
+            return None
+        if self.in_force is None:
+            return refused("starting", "the operating mode is not known yet")
+        if kind not in _REFUSED[self.in_force.mode]:
+            return None
+        wait_s = self.in_force.retry_after_s or RETRY_AFTER_S
+        return refused(self.in_force.mode, f"no {kind} in {self.in_force.mode}", retry_after_s=wait_s)
+
+    @contextmanager
+    def admitted(self, kind: Kind) -> Iterator[None]:
+        """Pass a request of this kind, or raise its refusal."""
+        refusal = self.refusal(kind)
+        if refusal is not None:
+            raise refusal
+        if kind == "read":
+            yield
+            return
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes -= 1
+
+    async def change(self, mode: str, reason: str, retry_after_s: int | None) -> tuple[InForce, bool]:
+        """Commit a new mode, obey it, and wait for the writes admitted before: whether all have ended."""
+        if mode not in get_args(Mode):
+            raise Problem(400, "malformed body", f"mode must be one of {get_args(Mode)}, not {mode!r}")
+
+        async def store(session: Session) -> int:
+            epoch: int = await session.fetchval(_CHANGE, mode, reason, retry_after_s)
+            await self._outbox.add(session, "ops.mode.changed", {"epoch": epoch, "mode": mode})
+            return epoch
+
+        epoch = await self._database.run(store)
+        changed = InForce(epoch, mode, retry_after_s)  # type: ignore[arg-type]
+        self._obey(changed)
+        drained = mode == "normal" or await self._drained()
+        return changed, drained
+
+    async def _drained(self) -> bool:
+        """All writes that were admitted under the mode before, within DRAIN_S."""
+        deadline = asyncio.get_running_loop().time() + DRAIN_S
+        while self._writes and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        return self._writes == 0
+
+    def _obey(self, newer: InForce) -> None:
+        if self.in_force is None or newer.epoch > self.in_force.epoch:
+            self.in_force = newer
+
+    async def run(self) -> None:
+        """Keep up with changes made through other instances; a background task."""
+        while True:
+            try:
+                row = await self._database.fetchrow(_NEWEST)
+            except Exception as error:
+                if not is_infrastructure(error):
+                    raise
+            else:
+                if row is not None:
+                    self._obey(InForce(row["epoch"], row["mode"], row["retry_after_s"]))
+            await asyncio.sleep(REFRESH_S if self.in_force is not None else 0.1)
