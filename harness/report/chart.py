@@ -17,7 +17,7 @@ from harness.report.series import Channel, Series
 
 WIDTH = 1000  # user units across; down, a unit is a CSS pixel
 TAG_ROWS_PX = 40
-TITLE_PX = 30
+TITLE_PX = 38
 AXIS_PX = 24
 
 
@@ -69,7 +69,7 @@ def draw(
     """Draw the three plots of one function: throughput, success, latency."""
     top = _rate_ceiling(channel, series)
     low, high = _latency_decades(channel)
-    bottom: float = TAG_ROWS_PX + TITLE_PX
+    bottom: float = TAG_ROWS_PX + TITLE_PX - 8
     rate = Panel("rate", "Operations per second", bottom, 130, _linear_ticks(bottom, 130, top))
     bottom += rate.height + TITLE_PX
     success = Panel("success", "Success, % of operations", bottom, 90, _linear_ticks(bottom, 90, 100))
@@ -164,16 +164,26 @@ def _px(value: float) -> str:
 
 
 def _shades(spans: Sequence[Span], end_s: float, top: float, bottom: float) -> Markup:
+    """The time in which any fault was active; overlapping ones do not darken each other."""
     shape = Markup('<rect class="shade" x="{}" y="{}" width="{}" height="{}"/>')
     edge = Markup('<path class="shade-edge" d="M{} {}V{}M{} {}V{}"/>')
     drawn = []
-    for span in spans:
-        left, right = (WIDTH * min(max(t / end_s, 0), 1) for t in (span.start_s, span.end_s))
-        width = max(right - left, 2)
-        drawn.append(shape.format(_px(left), _px(top), _px(width), _px(bottom - top)))
-        ends = (_px(left), _px(top), _px(bottom), _px(left + width), _px(top), _px(bottom))
-        drawn.append(edge.format(*ends))
+    for start_s, stop_s in _united(spans):
+        left, right = (WIDTH * min(max(t / end_s, 0), 1) for t in (start_s, stop_s))
+        right = max(right, left + 2)
+        drawn.append(shape.format(_px(left), _px(top), _px(right - left), _px(bottom - top)))
+        drawn.append(edge.format(_px(left), _px(top), _px(bottom), _px(right), _px(top), _px(bottom)))
     return Markup("").join(drawn)
+
+
+def _united(spans: Sequence[Span]) -> list[tuple[float, float]]:
+    united: list[tuple[float, float]] = []
+    for span in sorted(spans, key=lambda span: span.start_s):
+        if united and span.start_s <= united[-1][1]:
+            united[-1] = (united[-1][0], max(united[-1][1], span.end_s))
+        else:
+            united.append((span.start_s, span.end_s))
+    return united
 
 
 def _grid(panel: Panel) -> Markup:

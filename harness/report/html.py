@@ -26,20 +26,19 @@ from harness.report.chart import Chart, Span, draw
 from harness.report.lanes import lanes
 from harness.report.reading import Run
 from harness.report.series import Series
-from harness.report.story import fault_lines, job_lines, phases, recovered_at_s
+from harness.report.story import fault_groups, fault_lines, job_lines, phases, recovered_at_s
 
 NAME = "report.html"
 MAX_EXAMPLES = 5
 MAX_ENTRIES = 80
 MAX_TEXT = 2_000
 _FOLDER = Path(__file__).parent / "templates"
-_UNITS = {
+_UNITS = {  # by the end of a figure's name, the longer ends first
+    "minor_s": "minor units × s",
     "minor": "minor units",
+    "percent": "%",
     "ms": "ms",
     "s": "s",
-    "percent": "%",
-    "minutes": "minutes",
-    "per_s": "per second",
 }
 
 
@@ -71,6 +70,8 @@ def page(run: Run) -> str:
             expectations=words.worst_first(run.verdict.expectations) if run.verdict else [],
             invariants=words.worst_first(run.verdict.invariants) if run.verdict else [],
             faults=fault_lines(run),
+            groups=fault_groups(run),
+            impact=_impact(run.verdict.impact) if run.verdict else [],
             jobs=job_lines(run),
             max_examples=MAX_EXAMPLES,
             max_entries=MAX_ENTRIES,
@@ -99,8 +100,6 @@ def _environment(run: Run) -> jinja2.Environment:
         instant=lambda at_ns: _instant(at_ns, zero_ns),
         field=lambda value, key: _field(key, value, zero_ns),
         href=lambda relative: quote(relative),
-        impact_label=_impact_label,
-        impact_value=_impact_value,
         told=lambda example: _told(example, run),
     )
     return environment
@@ -135,7 +134,8 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
         tiles.append(("Invariants held", f"{held} of {judged}", under))
     lines = fault_lines(run)
     proved = sum(line.proved for line in lines)
-    tiles.append(("Faults proved", f"{proved} of {len(lines)}" if lines else "no faults", ""))
+    none = "unknown" if run.faults is None and run.verdict is None else "no faults"
+    tiles.append(("Faults proved", f"{proved} of {len(lines)}" if lines else none, ""))
     if run.verdict:
         recovery = run.verdict.recovery_s
         under = "from the last healing" if recovery is not None else "no recovery was measured"
@@ -206,7 +206,7 @@ def _told(example: Example, run: Run) -> list[TimelineEntry]:
     """The subject's timeline, with the faults among it when the checker did not put them there."""
     entries = list(example.timeline)
     if entries and not any(entry.source == "fault" for entry in entries):
-        for record in run.faults:
+        for record in run.faults or ():
             edges = ((record.injected_ns, "injected"), (record.healed_ns, "healed"))
             on = ", ".join(record.touches)
             entries += [
@@ -217,17 +217,17 @@ def _told(example: Example, run: Run) -> list[TimelineEntry]:
     return sorted(entries, key=lambda entry: entry.at_ns)
 
 
-def _impact_label(key: str) -> str:
-    return _impact_parts(key)[0]
+def _impact(figures: Mapping[str, float | None]) -> list[tuple[str, str]]:
+    """``uncollected_minor: 5.0`` -> (``Uncollected``, ``5 minor units``).
 
-
-def _impact_value(value: float | None, key: str) -> str:
-    unit = _impact_parts(key)[1]
-    return words.number(value, unit if value is not None else "", beside=100 if unit == "%" else None)
-
-
-def _impact_parts(key: str) -> tuple[str, str]:
-    """``uncollected_minor`` -> (``Uncollected``, ``minor units``)."""
-    suffix = next((suffix for suffix in _UNITS if key.endswith(f"_{suffix}")), "")
-    text = key.removesuffix(f"_{suffix}").replace("_", " ").replace(".", ": ")
-    return text[:1].upper() + text[1:], _UNITS.get(suffix, "")
+    A value of something that is counted as well says so: ``Payments failed, value``.
+    """
+    told = []
+    for key, value in figures.items():
+        suffix = next((suffix for suffix in _UNITS if key.endswith(f"_{suffix}")), "")
+        name = key.removesuffix(f"_{suffix}")
+        unit = _UNITS.get(suffix, "")
+        text = name.replace("_", " ") + (", value" if suffix == "minor" and name in figures else "")
+        figure = words.number(value, unit, beside=100 if unit == "%" else None)
+        told.append((text[:1].upper() + text[1:], figure))
+    return told

@@ -6,11 +6,13 @@ Positions are percentages of the time axis, so that the page can lay them out at
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.report.chart import Label, time_ticks
 from harness.report.reading import Run
 from harness.report.story import FaultLine, fault_lines, job_lines, phases, recovered_at_s
+
+WORDS_FIT = 4  # percent of the axis; a narrower bar has no room for a word
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def _phase_lane(run: Run, end_s: float) -> Iterable[Lane]:
     if times and times.load_ended_ns and times.settled_ns:
         zero = times.load_started_ns
         parts.append(("settling", (times.load_ended_ns - zero) / 1e9, (times.settled_ns - zero) / 1e9))
-    bars = tuple(_bar(start, end, end_s, f"phase {name}", name) for name, start, end in parts)
+    bars = tuple(_bar(start, end, end_s, f"phase phase-{name}", name) for name, start, end in parts)
     if bars:
         yield Lane("", "phases", bars)
 
@@ -105,7 +107,9 @@ def _fault_bar(line: FaultLine, end_s: float) -> Bar:
     state = "proved" if line.proved else "not proved"
     end = line.end_s if line.end_s is not None else end_s
     kind = "fault-bar" if line.proved else "fault-bar unproved"
-    return _bar(line.start_s, end, end_s, kind, state, f"{line.name}, {state}: {line.proof}")
+    hint = f"{line.name}, {state}: {line.proof}"
+    bar = _bar(line.start_s, end, end_s, kind, state, hint)
+    return bar if bar.width >= WORDS_FIT else replace(bar, text="" if line.proved else "?")
 
 
 def _job_lanes(run: Run, end_s: float) -> Iterable[Lane]:

@@ -30,7 +30,10 @@ _UNREADABLE = (InputError, OSError, ValueError, duckdb.Error)
 
 @dataclass(frozen=True)
 class Run:
-    """A stored run. ``logs`` are paths relative to the folder; ``missing`` are sentences for people."""
+    """A stored run. ``logs`` are paths relative to the folder; ``missing`` are sentences for people.
+
+    What is None is not known; what is empty is known to be nothing.
+    """
 
     path: Path
     name: str
@@ -38,8 +41,8 @@ class Run:
     verdict: Verdict | None
     timeline: Timeline | None
     environment: Environment | None
-    faults: tuple[FaultRecord, ...]
-    jobs: tuple[JobRecord, ...]
+    faults: tuple[FaultRecord, ...] | None
+    jobs: tuple[JobRecord, ...] | None
     series: Series | None
     logs: tuple[str, ...]
     missing: tuple[str, ...]
@@ -89,13 +92,13 @@ def read_run(path: Path) -> Run:
             folder.evidence / "faults.parquet",
             "what was observed of the faults",
             lambda: tuple(map(_masked, folder.read_faults())),
-            (),
+            None,
         ),
         jobs=tried(
             folder.evidence / "jobs.parquet",
             "the batch jobs",
             lambda: tuple(map(_masked, folder.read_jobs())),
-            (),
+            None,
         ),
         series=tried(
             folder.operations,

@@ -84,7 +84,8 @@ def read_series(file: Path, functions: Mapping[str, tuple[str, ...]], axis: Axis
     with duckdb.connect() as connection:
         connection.read_parquet(str(file)).create("operations")
         found = connection.execute(
-            "select min(intended_ns), max(intended_ns), max(completed_ns), list(distinct kind) from operations"
+            "select min(intended_ns), max(intended_ns), max(completed_ns), list(distinct kind)"
+            " from operations"
         ).fetchone()
         if found is None or found[0] is None:
             return None

@@ -12,7 +12,6 @@ from typing import Any
 from harness.evidence.model import FaultRecord
 from harness.report.reading import Run
 
-
 SHOWN = 3  # of the parts that a fault touches
 
 
@@ -89,6 +88,17 @@ def fault_lines(run: Run) -> tuple[FaultLine, ...]:
     )
 
 
+def fault_groups(run: Run) -> list[tuple[FaultLine, int, int]]:
+    """Repetitions together: the first unproved one, else the first; how many; how many of them proved."""
+    groups: dict[str, list[FaultLine]] = {}
+    for line in fault_lines(run):
+        groups.setdefault(line.tag, []).append(line)
+    return [
+        (min(group, key=lambda line: line.proved), len(group), sum(line.proved for line in group))
+        for group in groups.values()
+    ]
+
+
 def _from_record(record: FaultRecord, tag: str, zero_ns: int) -> FaultLine:
     return FaultLine(
         tag=tag,
@@ -106,7 +116,7 @@ def _from_record(record: FaultRecord, tag: str, zero_ns: int) -> FaultLine:
 
 def job_lines(run: Run) -> tuple[JobLine, ...]:
     """Every batch job of the run."""
-    if run.zero_ns is None:
+    if run.zero_ns is None or run.jobs is None:
         return ()
     zero = run.zero_ns
     return tuple(

@@ -120,7 +120,7 @@ def _fail_sentence(
         times = _count(first.violations, "violation")
         parts.append(f"invariant {first.id} is violated ({first.title}: {times}){also}")
     if broken:
-        parts.append(f"{broken} of {_count(len(expectations), 'expectation')} not met")
+        parts.append(f"{broken} of {_count(len(expectations), 'expectation')} are not met")
     sentence = "; ".join(parts) or next(iter(reasons), "see the reasons")
     return _ended(sentence[0].upper() + sentence[1:])
 
