@@ -19,8 +19,8 @@ MAX_DURATION_S = 24 * 3600.0
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PER_SECOND = {"s": 1.0, "min": 1 / 60}
-DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"
-RATE_PATTERN = r"^[0-9]+(\.[0-9]+)?/(s|min)$"
+DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h)$"
+RATE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?/ ?(s|min)$"
 _DURATION = re.compile(r"(-?)([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]*)")
 _RATE = re.compile(r"(-?)([0-9]+(?:\.[0-9]+)?) ?/ ?([a-zA-Z]+)")
 

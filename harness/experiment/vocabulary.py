@@ -8,15 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from harness.experiment.target import Frozen, TargetSpec
+
+
+def _one_or_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+_ONE_OR_MANY = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+
+Names = Annotated[
+    tuple[str, ...], Field(min_length=1), BeforeValidator(_one_or_many), WithJsonSchema(_ONE_OR_MANY)
+]
+"""One name or pattern, or a list of them: for the parameters of faults."""
 
 
 class FaultKind(Protocol):
     """What planning needs to know of a fault. Classes in ``harness.fault`` satisfy it.
 
-    ``Params`` is a frozen pydantic model of the fault's own keys (extra keys forbidden).
+    ``Params`` is a frozen pydantic model of the fault's own keys (extra keys forbidden). None of them
+    may be called like a key that all faults share (``COMMON_KEYS``).
     """
 
     name: ClassVar[str]
@@ -49,4 +64,3 @@ class Vocabulary:
 
     faults: Mapping[str, type[FaultKind]]
     target: TargetSpec
-    extra_metrics: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, Link, TargetSpec
 from harness.experiment.units import Seconds
+from harness.experiment.vocabulary import Names
 from harness.fault.base import Context, Fault, P
 from harness.fault.selection import (
     Cut,
@@ -147,16 +148,16 @@ def figures(canary: Canary) -> dict[str, Any]:
 class PartitionParams(Frozen):
     """``between``: two sets of services, roles or patterns; see the fault catalogue for the modes."""
 
-    between: tuple[tuple[str, ...], tuple[str, ...]]
+    between: tuple[Names, Names]
     mode: Literal["drop", "reject"] = "drop"
     direction: Direction = "both"
 
     @field_validator("between", mode="before")
     @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
+    def _two_sides(cls, value: Any) -> Any:
         if not isinstance(value, list | tuple) or len(value) != 2:
             raise ValueError("between takes two sides, such as [payments, psp-a] or [payments, [db-1, db-2]]")
-        return tuple((side,) if isinstance(side, str) else tuple(side) for side in value)
+        return value
 
     @model_validator(mode="after")
     def _reject_is_both(self) -> PartitionParams:
@@ -246,24 +247,19 @@ class Partition(LinkFault[PartitionParams]):
 
 
 class LatencyParams(Frozen):
-    """``links``: patterns; ``latency`` and ``jitter`` are added to each chunk on ``stream``."""
+    """``links``: patterns; ``latency``, give or take ``vary``, is added to each chunk on ``stream``."""
 
-    links: tuple[str, ...]
+    links: Names
     latency: Seconds
-    jitter: Seconds = 0.0
+    vary: Seconds = 0.0
     stream: Literal["both", "upstream", "downstream"] = "downstream"
-
-    @field_validator("links", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _sane(self) -> LatencyParams:
         if not 0.001 <= self.latency <= 60:
             raise ValueError(f"latency of {self.latency:g} s is out of range: between 1ms and 60s")
-        if self.jitter > self.latency:
-            raise ValueError("jitter above latency would ask for negative delays")
+        if self.vary > self.latency:
+            raise ValueError("vary above latency would ask for negative delays")
         return self
 
 
@@ -295,12 +291,12 @@ class Latency(LinkFault[LatencyParams]):
 
     def inject(self) -> None:
         self.note_before(self._cut)
-        toxic = {"latency": round(self.params.latency * 1000), "jitter": round(self.params.jitter * 1000)}
+        toxic = {"latency": round(self.params.latency * 1000), "jitter": round(self.params.vary * 1000)}
         self.add(self._cut, lambda stream: LatencyToxic(stream=stream, **toxic))
 
     def canary(self, link: str) -> Canary:
         spec = self.context.spec.links[link]
-        longest = 2 * 2 * (self.params.latency + self.params.jitter) + CANARY_TIMEOUT_S
+        longest = 2 * 2 * (self.params.latency + self.params.vary) + CANARY_TIMEOUT_S
         return probe(str(self.context.runtime.link(link).listen), spec.protocol, longest)
 
     def observe(self) -> None:
@@ -311,7 +307,7 @@ class Latency(LinkFault[LatencyParams]):
             self.seen["during"][cut.link] = figures(self.canary(cut.link))
 
     def proof(self) -> Proof:
-        least_ms = 0.8 * (self.params.latency - self.params.jitter) * 1000
+        least_ms = 0.8 * (self.params.latency - self.params.vary) * 1000
         bad: dict[str, str] = {}
         proved = 0
         for link, row in self.seen.get("during", {}).items():
@@ -333,13 +329,8 @@ class Latency(LinkFault[LatencyParams]):
 class ResetParams(Frozen):
     """``after``: how long a connection lives before it is reset."""
 
-    links: tuple[str, ...]
+    links: Names
     after: Seconds = 0.0
-
-    @field_validator("links", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 class Reset(LinkFault[ResetParams]):
