@@ -16,19 +16,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from tests.integration.billing_processes import Launcher, Process, free_port
+
 SCHEMA = Path(__file__).parents[2] / "targets" / "billing" / "infra" / "schema"
 START_S = 20.0
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _as_a_user() -> list[str]:
@@ -115,3 +111,32 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     argv = [binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder / "data")]
     with _server(argv, folder / "log", lambda: _listens(port)):
         yield f"nats://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def launch(tmp_path: Path, service_url: Callable[[str], str], nats_url: str) -> Iterator[Launcher]:
+    """Starts a service (with database and broker) or a witness (with a log); ends them all.
+
+    ``role``: the database role, where it is not the module's last name.
+    """
+    started: list[Process] = []
+
+    def start(module: str, *, role: str = "", port: int | None = None, **environment: str) -> Process:
+        port = port or free_port()
+        if module.startswith("witnesses."):
+            own = {"LOG_FILE": str(tmp_path / f"{module}-{port}.jsonl")}
+        else:
+            own = {"DATABASE_URL": service_url(role or module.rpartition(".")[2]), "BROKER_URL": nats_url}
+        started.append(Process(module, tmp_path, port, **own, **environment))
+        return started[-1].start()
+
+    yield start
+    for process in reversed(started):
+        process.stop()
+
+
+@pytest.fixture
+def rows(postgres_url: str) -> Iterator[Callable[..., list[Any]]]:
+    """``rows(sql, *args)``: what the database says now."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        yield lambda sql, *args: connection.execute(sql, args).fetchall()

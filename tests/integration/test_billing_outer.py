@@ -7,155 +7,25 @@ kept with what the witnesses wrote down.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import nats
-import psycopg
-import pytest
 import requests
 
-BILLING = Path(__file__).parents[2] / "targets" / "billing"
-
-
-def eventually(what: str, holds: Callable[[], Any], *, within_s: float = 15.0) -> Any:
-    """The first true value of ``holds``, or a failure that names what was awaited."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if value := holds():
-            return value
-        time.sleep(0.05)
-    pytest.fail(f"not within {within_s} s: {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Process:
-    """One service or witness; it keeps its port over restarts."""
-
-    def __init__(self, module: str, folder: Path, port: int, **environment: str) -> None:
-        self.module = module
-        self.url = f"http://127.0.0.1:{port}"
-        self._log = folder / f"{module}.log"
-        path = f"{BILLING / 'services'}{os.pathsep}{BILLING}"
-        own = {"LISTEN": self.url.removeprefix("http://"), "PYTHONPATH": path}
-        self._environment = {"PATH": os.environ["PATH"], **own, **environment}
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Process:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module], env=self._environment, stdout=log, stderr=log
-            )
-        eventually(f"{self.module} is ready; it said:\n{self._log.read_text()[-2000:]}", self._ready)
-        return self
-
-    def _ready(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/ready", timeout=1).status_code == 200
-        except requests.ConnectionError:
-            return False
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        assert self._process is not None
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return -9
-
-    def lines(self) -> list[dict[str, Any]]:
-        """A witness's log."""
-        return [json.loads(line) for line in requests.get(f"{self.url}/log", timeout=5).text.splitlines()]
-
-
-class Muffler:
-    """A TCP proxy that can swallow replies: requests arrive, answers do not."""
-
-    def __init__(self, upstream_port: int) -> None:
-        self.mute = False
-        self._upstream_port = upstream_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._upstream_port))
-            threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, replies: bool) -> None:
-        try:
-            while data := source.recv(65536):
-                if not (replies and self.mute):
-                    sink.sendall(data)
-        except OSError:
-            pass  # one side has gone: so does the other
-        finally:
-            for end in (source, sink):
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listener.close()
-
-
-Launcher = Callable[..., Process]
-
-
-@pytest.fixture
-def launch(tmp_path: Path, service_url: Callable[[str], str], nats_url: str) -> Iterator[Launcher]:
-    """Starts a service (with database and broker) or a witness (with a log); ends them all."""
-    started: list[Process] = []
-
-    def start(module: str, *, port: int | None = None, **environment: str) -> Process:
-        name = module.rpartition(".")[2]
-        if module.startswith("billing."):
-            environment |= {"DATABASE_URL": service_url(name), "BROKER_URL": nats_url}
-        else:
-            environment |= {"LOG_FILE": str(tmp_path / f"{name}.jsonl")}
-        started.append(Process(module, tmp_path, port or free_port(), **environment))
-        return started[-1].start()
-
-    yield start
-    for process in reversed(started):
-        process.stop()
-
-
-@pytest.fixture
-def rows(postgres_url: str) -> Iterator[Callable[..., list[Any]]]:
-    """``rows(sql, *args)``: what the database says now."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        yield lambda sql, *args: connection.execute(sql, args).fetchall()
+from tests.integration.billing_processes import (
+    Launcher,
+    Muffler,
+    Process,
+    eventually,
+    free_port,
+    metrics,
+    send,
+)
 
 
 def cdr(number: int, **other: Any) -> dict[str, Any]:
@@ -167,14 +37,6 @@ def cdr(number: int, **other: Any) -> dict[str, Any]:
         "started_at": "2026-01-01T10:00:00Z",
         **other,
     }
-
-
-def send(process: Process, path: str, body: dict[str, Any]) -> int | None:
-    """The status, or None when nobody answered."""
-    try:
-        return requests.post(process.url + path, json=body, timeout=5).status_code
-    except requests.RequestException:
-        return None
 
 
 def test_a_record_is_rated_once_whatever_happens(launch: Launcher, rows: Callable[..., list[Any]]) -> None:
@@ -278,10 +140,6 @@ def test_a_notice_that_the_gateway_refuses_is_parked_and_holds_up_nobody(
     assert len(refused) == 8
     assert requests.post(f"{notify.url}/deliveries/replay", timeout=5).json()["replayed"] >= 1
     eventually("it was tried again", lambda: rows(state, bad["event_id"])[0][0] >= 1)
-
-
-def metrics(process: Process) -> dict[str, float]:
-    return requests.get(f"{process.url}/metrics", timeout=5).json()
 
 
 def test_settlement_killed_half_way_posts_once_and_both_sides_agree(

@@ -8,7 +8,7 @@ create table notify.notification (
   created_at timestamptz not null default clock_timestamp(),
   delivered_at timestamptz,
   attempts int not null default 0,
-  refusals int not null default 0,          -- answers of 4xx; after 8 it is parked in dead_letter
+  refusals int not null default 0,          -- answers of 4xx; after 8 it is parked
   next_attempt_at timestamptz not null default clock_timestamp(),  -- infinity: parked
   unique (event_id, recipient));
 create index on notify.notification (next_attempt_at) where delivered_at is null;
