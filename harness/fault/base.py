@@ -93,10 +93,10 @@ class Fault(ABC, Generic[P]):
     @abstractmethod
     def inject(self) -> None: ...
 
-    def observe(self) -> None:  # noqa: B027  (optional step, not an oversight)
+    def observe(self) -> None:
         """Look while it lasts; return well before it is healed."""
 
-    def recovered(self) -> None:  # noqa: B027
+    def recovered(self) -> None:
         """Look once more after the healing; bounded."""
 
     @abstractmethod

@@ -66,9 +66,7 @@ def carry_out(
     )
 
 
-def _heal_all(
-    intents: list[tuple[str, Healing]], context: Context, journal: HealingLog
-) -> str | None:
+def _heal_all(intents: list[tuple[str, Healing]], context: Context, journal: HealingLog) -> str | None:
     """Last first; goes on after a failure, and says the first one."""
     failure: str | None = None
     for id, healing in reversed(intents):

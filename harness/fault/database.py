@@ -46,7 +46,9 @@ class PlannedSwitchover(Fault[NoParams]):
         runtime, how = self.context.runtime, self._how
         leader, candidate = runtime.role(how.role), runtime.role(how.candidate_role)
         if leader is None or candidate is None:
-            raise EnvironmentBroken(f"no switchover without both: {how.role} is {leader}, {how.candidate_role} is {candidate}")
+            raise EnvironmentBroken(
+                f"no switchover without both: {how.role} is {leader}, {how.candidate_role} is {candidate}"
+            )
         self.seen.update(touched=(leader, candidate), leader=leader, candidate=candidate)
         self.seen["timeline_before"] = self._timeline(leader)
         started = time.monotonic()

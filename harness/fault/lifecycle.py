@@ -15,8 +15,8 @@ import requests
 from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
-from harness.experiment.units import Seconds
 from harness.experiment.target import Frozen, TargetSpec
+from harness.experiment.units import Seconds
 from harness.fault.base import Fault, known
 
 
@@ -37,7 +37,9 @@ class OneService(Fault[OnService]):
     def touches(cls, params: OnService, spec: TargetSpec) -> tuple[str, ...]:
         faultable = [name for name, service in spec.services.items() if not service.witness]
         if params.service in spec.services and params.service not in faultable:
-            raise ValueError(f"{params.service!r} is a witness: it stands outside; fault a link to it instead")
+            raise ValueError(
+                f"{params.service!r} is a witness: it stands outside; fault a link to it instead"
+            )
         return (known(params.service, "service or role", [*faultable, *spec.roles]),)
 
     def resolve(self) -> str:
@@ -148,7 +150,9 @@ class Pause(OneService):
     def observe(self) -> None:
         self.seen["status_during"] = self.context.runtime.state(self.service).status
         self.seen["stopped"] = process_status(self.seen["pid_before"]) == psutil.STATUS_STOPPED
-        self.seen["silent"] = not answers(self.context, self.service, timeout_s=min(1.0, self.seconds_left() / 2))
+        self.seen["silent"] = not answers(
+            self.context, self.service, timeout_s=min(1.0, self.seconds_left() / 2)
+        )
 
     def recovered(self) -> None:
         self.note_after()
@@ -202,7 +206,9 @@ class Restart(OneService):
             f"process {self.seen.get('pid_before')} of {self.service} ended with code {self.seen.get('exit_code')} "
             f"after {self.seen.get('drain_s')} s; process {self.seen.get('pid_after')} came"
         )
-        return Proof(proved=bool(self.seen.get("gone") and self.came_back()), text=text, observed=dict(self.seen))
+        return Proof(
+            proved=bool(self.seen.get("gone") and self.came_back()), text=text, observed=dict(self.seen)
+        )
 
 
 def alive(pid: int | None) -> bool:

@@ -11,6 +11,10 @@ Proof has three parts, each looked at while the fault lasts:
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -30,100 +34,143 @@ from harness.fault.selection import (
     matching_links,
     neighbours,
 )
-from harness.toxiproxy.canary import Canary, probe
+from harness.toxiproxy import proofs
+from harness.toxiproxy.canary import Protocol, probe
 from harness.toxiproxy.toxics import Latency as LatencyToxic
 from harness.toxiproxy.toxics import ResetPeer, Timeout, Toxic
 
 CANARY_TIMEOUT_S = 1.0
 NEIGHBOURS_LOOKED_AT = 4
+NEARLY = 0.8  # of the latency asked for is near enough: other traffic blurs it
 
 
 class LinkFault(Fault[P]):
-    """What network faults share: canaries before and during, and the look for a bypass."""
+    """What network faults share: which links, the proof of each, the neighbours, the look for a bypass."""
 
     family = "network"
+    _cut: tuple[Cut, ...] = ()
 
+    @abstractmethod
     def cuts(self) -> tuple[Cut, ...]:
-        raise NotImplementedError  # pragma: no cover  (each fault below says which links it means)
+        """Which links and streams are meant, roles resolved now."""
 
-    def note_before(self, cuts: tuple[Cut, ...]) -> None:
-        """Canaries and the clients' connections while all is well."""
-        self.seen["touched"] = tuple(cut.link for cut in cuts)
-        self.seen["before"] = {cut.link: figures(self.canary(cut.link)) for cut in cuts}
-        self.seen["through_proxy"] = self._through_proxy(cuts, seconds=0.5)
+    @abstractmethod
+    def look(self, cut: Cut) -> Effect:
+        """Whether the effect shows on this link now."""
 
-    def canary(self, link: str) -> Canary:
-        spec = self.context.spec.links[link]
-        return probe(str(self.context.runtime.link(link).listen), spec.protocol, CANARY_TIMEOUT_S)
+    @abstractmethod
+    def effect(self) -> str:
+        """What was seen, where it was seen, in a few words."""
 
-    def note_neighbours(self) -> None:
-        """Links beside the touched ones; those of services that are down anyhow say nothing."""
-        flowing: dict[str, bool] = {}
-        for link in self._neighbours_worth_asking():
-            flowing[link.name] = self.canary(link.name).replied
-        self.seen["neighbours"] = flowing
+    def note_before(self) -> None:
+        self.seen["touched"] = tuple(cut.link for cut in self._cut)
+        self.seen["answered_before"] = {
+            cut.link: probe(self.listen(cut.link), self.protocol(cut.link), CANARY_TIMEOUT_S).replied
+            for cut in self._cut
+        }
+        self.seen["through_proxy"] = through_proxy(self.context, self._cut, seconds=0.5)
+
+    def observe(self) -> None:
+        """All links at once: a canary that waits for nothing waits long."""
+        with ThreadPoolExecutor(len(self._cut)) as pool:
+            effects = list(pool.map(self.look, self._cut))
+        self.seen["during"] = {
+            cut.link: asdict(effect) for cut, effect in zip(self._cut, effects, strict=True)
+        }
+        self.seen["neighbours"] = {
+            link.name: probe(self.listen(link.name), link.protocol, CANARY_TIMEOUT_S).replied
+            for link in self._neighbours_worth_asking()
+        }
+        self.seen["bypass_during"] = [
+            cut.link for cut in self._cut if connections(self.context, cut.link)["bypass"]
+        ]
+
+    def listen(self, link: str) -> str:
+        return str(self.context.runtime.link(link).listen)
+
+    def upstream(self, link: str) -> str:
+        return str(self.context.runtime.link(link).upstream)
+
+    def protocol(self, link: str) -> Protocol:
+        return self.context.spec.links[link].protocol
 
     def _neighbours_worth_asking(self) -> tuple[Link, ...]:
-        running = {
-            name
-            for name in self.context.spec.services
-            if self.context.runtime.state(name).status == "running"
-        }
-        links = neighbours(self.seen["touched"], self.context.spec)
+        """Links beside the touched ones; those of servers that are down anyhow say nothing."""
+        spec, runtime = self.context.spec, self.context.runtime
+        running = {name for name in spec.services if runtime.state(name).status == "running"}
+        links = neighbours(self.seen["touched"], spec)
         return tuple(link for link in links if link.server in running)[:NEIGHBOURS_LOOKED_AT]
 
-    def _through_proxy(self, cuts: tuple[Cut, ...], seconds: float) -> dict[str, dict[str, int]]:
-        """Per link: connections of its client to the proxy, and past it. The most seen at once."""
-        seen = {cut.link: {"proxy": 0, "bypass": 0} for cut in cuts}
-        deadline = time.monotonic() + seconds
-        while True:
-            for cut in cuts:
-                count = connections(self.context, cut.link)
-                seen[cut.link] = {key: max(seen[cut.link][key], count[key]) for key in count}
-            if time.monotonic() >= deadline or all(row["proxy"] for row in seen.values()):
-                return seen
-            time.sleep(0.05)
+    def proof(self) -> Proof:
+        why_not = self._not_everywhere() or self._not_felt() or self._not_here_alone()
+        if why_not:
+            return Proof(proved=False, text=why_not, observed=dict(self.seen))
+        flowing = [name for name, flows in self.seen["neighbours"].items() if flows]
+        beside = f"; {', '.join(flowing)} flowed on" if flowing else ""
+        text = f"{self.effect()} on {', '.join(self.touched())}{beside}"
+        return Proof(proved=True, text=text, observed=dict(self.seen))
 
-    def bypass(self) -> str | None:
-        """A sentence when clients go around the proxy, or none was ever seen to use it."""
-        rows: dict[str, dict[str, int]] = self.seen.get("through_proxy", {})
-        around = [link for link, row in rows.items() if row["bypass"]]
+    def _not_everywhere(self) -> str | None:
+        """Every link that answered before must show the effect, and at least one must have answered."""
+        if "during" not in self.seen:
+            return "it was not looked at while it lasted"
+        answered = [link for link, replied in self.seen["answered_before"].items() if replied]
+        if not answered:
+            return "no canary was answered on any of these links before the fault either"
+        missing = [link for link in answered if not self.seen["during"][link]["proved"]]
+        return "; ".join(f"{link}: {self.seen['during'][link]['text']}" for link in missing) or None
+
+    def _not_felt(self) -> str | None:
+        """Clients that go around the proxy, or were never seen to use it."""
+        rows: dict[str, dict[str, int]] = self.seen["through_proxy"]
+        around = sorted({*self.seen["bypass_during"], *(link for link, row in rows.items() if row["bypass"])})
         if around:
-            return f"connections past the proxy on {', '.join(around)}"
+            return f"the client has connections past the proxy on {', '.join(around)}"
         if not any(row["proxy"] for row in rows.values()):
             return "no client was seen to hold a connection to any of these proxies"
         return None
 
-    def judge(self, bad: dict[str, str], effect: str) -> Proof:
-        """``bad``: link -> what was seen there instead of the effect."""
-        flowing: dict[str, bool] = self.seen.get("neighbours", {})
-        still = [name for name, flows in flowing.items() if flows]
-        if bad:
-            text = "; ".join(f"{link}: {what}" for link, what in bad.items())
-            return Proof(proved=False, text=text, observed=dict(self.seen))
-        if why := self.bypass():
-            return Proof(proved=False, text=why, observed=dict(self.seen))
-        if flowing and not still:
-            return Proof(proved=False, text="the links beside it did not flow either", observed=dict(self.seen))
-        text = f"{effect} on {', '.join(self.touched())}; {', '.join(still) or 'no neighbour to ask'} flowed on"
-        return Proof(proved=True, text=text, observed=dict(self.seen))
+    def _not_here_alone(self) -> str | None:
+        flowing: dict[str, bool] = self.seen["neighbours"]
+        return "the links beside it did not flow either" if flowing and not any(flowing.values()) else None
 
-    def add(self, cuts: tuple[Cut, ...], make: Any) -> None:
-        for cut in cuts:
+    def add(self, make: Callable[[Stream], Toxic]) -> None:
+        for cut in self._cut:
             for stream in cut.streams:
                 self.context.links.add_toxic(cut.link, toxic_name(self, stream), make(stream))
 
-    def toxic_healings(self, cuts: tuple[Cut, ...]) -> tuple[Healing, ...]:
+    def toxic_healings(self) -> tuple[Healing, ...]:
         return tuple(
             Healing(action="remove_toxic", args={"link": cut.link, "toxic": toxic_name(self, stream)})
-            for cut in cuts
+            for cut in self._cut
             for stream in cut.streams
         )
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What was seen on one link; ``text`` says it for people."""
+
+    proved: bool
+    text: str
 
 
 def toxic_name(fault: Fault[Any], stream: Stream) -> str:
     """Unique per fault instance, so that overlapping faults do not heal each other."""
     return f"{fault.id}-{stream}"
+
+
+def through_proxy(context: Context, cuts: tuple[Cut, ...], seconds: float) -> dict[str, dict[str, int]]:
+    """Per link: connections of its client to the proxy, and past it; the most seen at once."""
+    seen = {cut.link: {"proxy": 0, "bypass": 0} for cut in cuts}
+    deadline = time.monotonic() + seconds
+    while True:
+        for cut in cuts:
+            count = connections(context, cut.link)
+            seen[cut.link] = {key: max(seen[cut.link][key], count[key]) for key in count}
+        if time.monotonic() >= deadline or all(row["proxy"] for row in seen.values()):
+            return seen
+        time.sleep(0.05)
 
 
 def connections(context: Context, link_name: str) -> dict[str, int]:
@@ -134,15 +181,6 @@ def connections(context: Context, link_name: str) -> dict[str, int]:
         return {"proxy": 1, "bypass": 0}  # the load itself: the driver is handed the proxy's address
     held = context.runtime.connections(client)
     return {"proxy": held.count(ends.listen), "bypass": held.count(ends.upstream)}
-
-
-def figures(canary: Canary) -> dict[str, Any]:
-    return {
-        "connected": canary.connected,
-        "replied": canary.replied,
-        "rtt_ms": canary.rtt_ms,
-        "error": canary.error,
-    }
 
 
 class PartitionParams(Frozen):
@@ -162,7 +200,9 @@ class PartitionParams(Frozen):
     @model_validator(mode="after")
     def _reject_is_both(self) -> PartitionParams:
         if self.mode == "reject" and self.direction != "both":
-            raise ValueError("mode reject closes the connection, so it has no direction; use mode drop for one way")
+            raise ValueError(
+                "mode reject closes the connection, so it has no direction; use mode drop for one way"
+            )
         return self
 
 
@@ -207,43 +247,46 @@ class Partition(LinkFault[PartitionParams]):
         self._cut = self.cuts()
         if self.params.mode == "reject":
             return tuple(Healing(action="enable_link", args={"link": cut.link}) for cut in self._cut)
-        return self.toxic_healings(self._cut)
+        return self.toxic_healings()
 
     def inject(self) -> None:
-        self.note_before(self._cut)
+        self.note_before()
         if self.params.mode == "reject":
             for cut in self._cut:
                 self.context.links.set_enabled(cut.link, False)
         else:
-            self.add(self._cut, lambda stream: Timeout(stream=stream, timeout=0))
+            self.add(lambda stream: Timeout(stream=stream, timeout=0))
 
-    def observe(self) -> None:
-        self.seen["during"] = {}
-        for cut in self._cut:
-            canary = self.canary(cut.link)
-            self.seen["during"][cut.link] = {
-                **figures(canary),
-                "refused": canary.refused,
-            }
-        self.note_neighbours()
+    def look(self, cut: Cut) -> Effect:
+        links, listen = self.context.links, self.listen(cut.link)
+        if self.params.mode == "reject":
+            refused = proofs.reject(links, cut.link, listen, timeout_s=CANARY_TIMEOUT_S)
+            return Effect(refused.proved, "refused" if refused.proved else "a canary was not refused")
+        way = way_of(cut)
+        seen = proofs.drop(links, cut.link, listen, self.protocol(cut.link), way, timeout_s=CANARY_TIMEOUT_S)
+        fate = seen.seen
+        text = (
+            f"a canary was answered in {fate.canary.rtt_ms:.0f} ms"
+            if fate.canary.rtt_ms is not None
+            else f"request vanished: {fate.request_vanished}, reply vanished: {fate.reply_vanished}"
+        )
+        return Effect(seen.proved, text)
 
-    def proof(self) -> Proof:
-        during: dict[str, dict[str, Any]] = self.seen.get("during", {})
-        bad = {}
-        for cut in self._cut:
-            row = during.get(cut.link)
-            if row is None:
-                bad[cut.link] = "was not looked at while the fault lasted"
-            elif row["replied"]:
-                bad[cut.link] = f"a canary was answered in {row['rtt_ms']} ms"
-            elif self.params.mode == "reject" and not row["refused"]:
-                bad[cut.link] = "a canary was not refused"
-            elif self.params.mode == "drop" and row["refused"]:
-                bad[cut.link] = "a canary was refused, so the connection was not left open"
-        if not any(row["replied"] for row in self.seen.get("before", {}).values()):
-            bad["before"] = "no canary was answered before the fault either"
-        effect = {"reject": "connections were refused", "drop": "nothing was answered"}[self.params.mode]
-        return self.judge(bad, effect)
+    def effect(self) -> str:
+        if self.params.mode == "reject":
+            return "connections were refused"
+        if self.params.direction == "both":
+            return "nothing passed, connections stayed open"
+        return "one way was silent: " + "; ".join(
+            f"{link} {row['text']}" for link, row in self.seen["during"].items()
+        )
+
+
+def way_of(cut: Cut) -> proofs.Way:
+    """Seen from the link's client."""
+    if len(cut.streams) == 2:
+        return "both"
+    return "to" if cut.streams == ("upstream",) else "from"
 
 
 class LatencyParams(Frozen):
@@ -287,43 +330,31 @@ class Latency(LinkFault[LatencyParams]):
 
     def healings(self) -> tuple[Healing, ...]:
         self._cut = self.cuts()
-        return self.toxic_healings(self._cut)
+        return self.toxic_healings()
 
     def inject(self) -> None:
-        self.note_before(self._cut)
+        self.note_before()
         toxic = {"latency": round(self.params.latency * 1000), "jitter": round(self.params.vary * 1000)}
-        self.add(self._cut, lambda stream: LatencyToxic(stream=stream, **toxic))
+        self.add(lambda stream: LatencyToxic(stream=stream, **toxic))
 
-    def canary(self, link: str) -> Canary:
-        spec = self.context.spec.links[link]
-        longest = 2 * 2 * (self.params.latency + self.params.vary) + CANARY_TIMEOUT_S
-        return probe(str(self.context.runtime.link(link).listen), spec.protocol, longest)
+    def look(self, cut: Cut) -> Effect:
+        ways = len(cut.streams)
+        least_ms = NEARLY * ways * (self.params.latency - self.params.vary) * 1000
+        longest_s = 2 * ways * (self.params.latency + self.params.vary) + CANARY_TIMEOUT_S
+        slower = proofs.latency(
+            self.listen(cut.link),
+            self.protocol(cut.link),
+            at_least_ms=least_ms,
+            direct=self.upstream(cut.link),
+            timeout_s=longest_s,
+        )
+        if slower.added_ms is None:
+            return Effect(slower.proved, f"{slower.unanswered} canaries were not answered")
+        return Effect(slower.proved, f"{slower.added_ms:.0f} ms slower than past the proxy")
 
-    def observe(self) -> None:
-        self.seen["during"] = {}
-        for cut in self._cut:
-            if self.seconds_left() < self.params.latency + 0.2:
-                break
-            self.seen["during"][cut.link] = figures(self.canary(cut.link))
-
-    def proof(self) -> Proof:
-        least_ms = 0.8 * (self.params.latency - self.params.vary) * 1000
-        bad: dict[str, str] = {}
-        proved = 0
-        for link, row in self.seen.get("during", {}).items():
-            before = self.seen["before"][link]
-            if not before["replied"]:
-                continue  # nobody answered there before either: it says nothing
-            added = (row["rtt_ms"] - before["rtt_ms"]) if row["replied"] else None
-            if added is None:
-                bad[link] = f"a canary was not answered at all: {row['error']}"
-            elif added < least_ms:
-                bad[link] = f"a canary took only {added:.0f} ms longer than before"
-            else:
-                proved += 1
-        if not proved and not bad:
-            bad["links"] = "no canary was answered on any of them before the fault"
-        return self.judge(bad, f"canaries took at least {least_ms:.0f} ms longer")
+    def effect(self) -> str:
+        added = [row["text"] for row in self.seen["during"].values()]
+        return f"canaries were {', '.join(added)}"
 
 
 class ResetParams(Frozen):
@@ -348,31 +379,30 @@ class Reset(LinkFault[ResetParams]):
         return "a canary through each link is reset, and the links beside them flow"
 
     def cuts(self) -> tuple[Cut, ...]:
-        return tuple(Cut(name, ("downstream",)) for name in matching_links(self.params.links, self.context.spec))
+        names = matching_links(self.params.links, self.context.spec)
+        return tuple(Cut(name, ("downstream",)) for name in names)
 
     def healings(self) -> tuple[Healing, ...]:
         self._cut = self.cuts()
         bounced = tuple(Healing(action="enable_link", args={"link": cut.link}) for cut in self._cut)
-        return (*bounced, *self.toxic_healings(self._cut))
+        return (*bounced, *self.toxic_healings())
 
     def inject(self) -> None:
-        self.note_before(self._cut)
-        toxic: Toxic = ResetPeer(stream="downstream", timeout=round(self.params.after * 1000))
-        self.add(self._cut, lambda _stream: toxic)
+        self.note_before()
+        toxic = ResetPeer(stream="downstream", timeout=round(self.params.after * 1000))
+        self.add(lambda _stream: toxic)
         for cut in self._cut:
             self.context.links.set_enabled(cut.link, False)
             self.context.links.set_enabled(cut.link, True)
 
-    def observe(self) -> None:
-        self.seen["during"] = {}
-        for cut in self._cut:
-            canary = self.canary(cut.link)
-            self.seen["during"][cut.link] = {**figures(canary), "reset": canary.reset}
-        self.note_neighbours()
+    def look(self, cut: Cut) -> Effect:
+        seen = proofs.reset(
+            self.listen(cut.link),
+            self.protocol(cut.link),
+            timeout_s=self.params.after + CANARY_TIMEOUT_S,
+            direct=self.upstream(cut.link),
+        )
+        return Effect(seen.proved, "reset" if seen.proved else f"a canary was not reset: {seen.canary.error}")
 
-    def proof(self) -> Proof:
-        during: dict[str, dict[str, Any]] = self.seen.get("during", {})
-        bad = {link: "a canary was not reset" for link, row in during.items() if not row["reset"]}
-        if not during:
-            bad["links"] = "not looked at while the fault lasted"
-        return self.judge(bad, "connections were reset")
+    def effect(self) -> str:
+        return "connections were reset"

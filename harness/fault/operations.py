@@ -75,7 +75,9 @@ class Maintenance(Fault[MaintenanceParams]):
             timeout=PATIENCE_S,
         )
         if not announced.ok:
-            raise EnvironmentBroken(f"the announcement was refused: {announced.status_code} {announced.text[:200]}")
+            raise EnvironmentBroken(
+                f"the announcement was refused: {announced.status_code} {announced.text[:200]}"
+            )
         self.context.sleep(self.params.announce)
         started = time.monotonic()
         answer = self._set("maintenance")
@@ -85,7 +87,11 @@ class Maintenance(Fault[MaintenanceParams]):
     def _set(self, mode: str) -> dict[str, Any]:
         answer = requests.put(
             self._url(self._mode.set_path),
-            json={"mode": mode, "reason": self.params.reason, "retry_after_s": round(self.params.retry_after)},
+            json={
+                "mode": mode,
+                "reason": self.params.reason,
+                "retry_after_s": round(self.params.retry_after),
+            },
             timeout=PATIENCE_S,
         )
         if not answer.ok:

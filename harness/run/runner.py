@@ -82,6 +82,7 @@ def run_experiment(asked: Asked, tell: Stagehand) -> RunResult:
     folder.copy_target(asked.spec)
     folder.write_plan(asked.plan)
     run = _Run(asked, run_id, folder, tell)
+    tell.event(f"run {run_id}, seed {asked.plan.seed}, Toxiproxy {asked.engine.label}")
     try:
         with Interrupts(tell.event) as interrupts:
             run.play(interrupts)
@@ -110,10 +111,18 @@ class _Run:
     def play(self, interrupts: Interrupts) -> None:
         asked = self._asked
         stage = Stage(
-            asked.spec, self._run_id, asked.plan.seed, asked.engine, asked.mutant, self._folder.logs
+            asked.spec,
+            self._run_id,
+            asked.plan.seed,
+            asked.engine,
+            asked.mutant,
+            self._folder.logs,
+            self._tell.event,
         )
         with stage:
-            self._tell.phase("deploying", f"{len(asked.spec.services)} services, {len(asked.spec.links)} links")
+            self._tell.phase(
+                "deploying", f"{len(asked.spec.services)} services, {len(asked.spec.links)} links"
+            )
             stage.come_up()
             self._times["ready_ns"] = time.time_ns()
             self._folder.write_environment(self._environment(stage.versions()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,14 @@ class Stage:
     journal: Journal
 
     def __init__(
-        self, spec: TargetSpec, run_id: str, seed: int, choice: EngineChoice, mutant: Mutant | None, logs: Path
+        self,
+        spec: TargetSpec,
+        run_id: str,
+        seed: int,
+        choice: EngineChoice,
+        mutant: Mutant | None,
+        logs: Path,
+        say: Callable[[str], None],
     ) -> None:
         self._spec = spec
         self._run_id = run_id
@@ -41,6 +48,7 @@ class Stage:
         self._choice = choice
         self._mutant = mutant
         self._logs = logs
+        self._say = say
         self._undo = ExitStack()
 
     def __enter__(self) -> Stage:
@@ -63,7 +71,10 @@ class Stage:
             self._choice, self.supervisor, scratch / "logs" / "toxiproxy.log", port=free_port()
         )
         self._undo.callback(self.engine.stop)
-        self.links = LinkLayer(self.engine)
+        self.links = LinkLayer(
+            self.engine,
+            on_restart=lambda restart: self._say(f"the Toxiproxy engine was replaced: {restart.cause}"),
+        )
         for link in ends.values():
             self.links.create(link.name, str(link.listen), str(link.upstream))
         if self._mutant is not None:
