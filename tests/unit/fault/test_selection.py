@@ -12,8 +12,18 @@ from harness.fault.selection import expand_services, links_between, matching_lin
 @pytest.fixture
 def spec() -> TargetSpec:
     names = ["payments", "charging", "db-1", "db-2", "psp-a"]
-    edges = ["payments->db-1", "payments->db-2", "charging->db-1", "charging->db-2", "payments->psp-a", "db-1->db-2"]
-    links = {edge: Link(name=edge, client=edge.split("->")[0], server=edge.split("->")[1], port=1) for edge in edges}
+    edges = [
+        "payments->db-1",
+        "payments->db-2",
+        "charging->db-1",
+        "charging->db-2",
+        "payments->psp-a",
+        "db-1->db-2",
+    ]
+    links = {
+        edge: Link(name=edge, client=edge.split("->")[0], server=edge.split("->")[1], port=1)
+        for edge in edges
+    }
     return TargetSpec(
         name="t",
         folder=".",
