@@ -123,7 +123,8 @@ class Crash(OneService):
         )
         text = (
             f"process {self.seen.get('pid_before')} of {self.service} "
-            f"{'was gone' if self.seen.get('gone') else 'was NOT gone'} after {self.seen.get('killed_in_ms')} ms; "
+            f"{'was gone' if self.seen.get('gone') else 'was NOT gone'} "
+            f"after {self.seen.get('killed_in_ms')} ms; "
             f"process {self.seen.get('pid_after')} came after the healing"
         )
         if taken := self.seen.get("role_taken_by"):
@@ -203,8 +204,8 @@ class Restart(OneService):
 
     def proof(self) -> Proof:
         text = (
-            f"process {self.seen.get('pid_before')} of {self.service} ended with code {self.seen.get('exit_code')} "
-            f"after {self.seen.get('drain_s')} s; process {self.seen.get('pid_after')} came"
+            f"process {self.seen.get('pid_before')} of {self.service} "
+            f"ended with code {self.seen.get('exit_code')} after {self.seen.get('drain_s')} s; process {self.seen.get('pid_after')} came"
         )
         return Proof(
             proved=bool(self.seen.get("gone") and self.came_back()), text=text, observed=dict(self.seen)

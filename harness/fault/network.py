@@ -334,8 +334,8 @@ class Latency(LinkFault[LatencyParams]):
 
     def inject(self) -> None:
         self.note_before()
-        toxic = {"latency": round(self.params.latency * 1000), "jitter": round(self.params.vary * 1000)}
-        self.add(lambda stream: LatencyToxic(stream=stream, **toxic))
+        latency_ms, vary_ms = round(self.params.latency * 1000), round(self.params.vary * 1000)
+        self.add(lambda stream: LatencyToxic(stream=stream, latency=latency_ms, jitter=vary_ms))
 
     def look(self, cut: Cut) -> Effect:
         ways = len(cut.streams)

@@ -44,10 +44,17 @@ class Maintenance(Fault[MaintenanceParams]):
 
     @classmethod
     def proof_needed(cls, params: MaintenanceParams) -> str:
-        return "the mode's epoch advances, a write without effect is refused with 503 and Retry-After, then not any more"
+        return (
+            "the mode's epoch advances, and a write without effect is refused with 503 and Retry-After "
+            "while it lasts, not before and not after"
+        )
 
     def healings(self) -> tuple[Healing, ...]:
-        args = {"url": self._url(self._mode.set_path), "mode": "normal", "reason": "maintenance over"}
+        args: dict[str, str | int | float] = {
+            "url": self._url(self._mode.set_path),
+            "mode": "normal",
+            "reason": "maintenance over",
+        }
         return (Healing(action="set_mode", args=args),)
 
     @property
@@ -124,7 +131,7 @@ class Maintenance(Fault[MaintenanceParams]):
             and after.get("status") not in (None, 503)
         )
         text = (
-            f"epoch {self.seen.get('epoch')}, drained in {self.seen.get('drained_in_s')} s; a write without effect "
-            f"got {before.get('status')} before, {during.get('status')} during, {after.get('status')} after"
+            f"epoch {self.seen.get('epoch')}, drained in {self.seen.get('drained_in_s')} s; "
+            f"a write without effect got {before.get('status')} before, {during.get('status')} during, {after.get('status')} after"
         )
         return Proof(proved=proved, text=text, observed=dict(self.seen))
