@@ -49,13 +49,15 @@ class Psp:
     def of(cls, service: Service, name: str) -> Psp:
         """Charges, inquiries and probes are counted apart: ``psp_a.attempts`` are the charges' tries."""
         setting = name.upper()
-        return cls(
+        psp = cls(
             name,
             service.client(name, setting, timeout_s=1.0, attempts=3),
             service.client(f"{name}.inquiry", setting, timeout_s=3.0, attempts=1),
             service.client(f"{name}.probe", setting, timeout_s=0.5, attempts=1),
             service.log,
         )
+        service.metrics.gauge(f"{name}.available", lambda: psp.available)
+        return psp
 
     @property
     def available(self) -> bool:
