@@ -6,11 +6,12 @@ A file is one SELECT under a head of comments::
     -- title: No acknowledged payment is lost
     -- applies: topup
     -- needs: select count(*) from operations where kind = 'topup' and outcome = 'ok'
-    -- impact: acknowledged_writes_lost
+    -- impact: acknowledged_writes_lost where credited_minor = 0
 
 ``applies``: operation kinds, faults or jobs, any of which makes it speak (none: always). ``needs``:
 one SELECT of one number, the evidence without which it is inconclusive. ``impact``: the business
-figure its violations count for. A row's ``subject`` names whom it is about.
+figure its violations count for, all or those ``where`` a condition on their columns is true. A row's
+``subject`` names whom it is about.
 """
 
 from __future__ import annotations
@@ -34,25 +35,29 @@ PLAIN_TYPES = frozenset({"BIGINT", "INTEGER", "HUGEINT", "UBIGINT", "DOUBLE", "B
 
 @dataclass(frozen=True)
 class InvariantFile:
-    """A parsed file. ``needs`` None: nothing is needed."""
+    """A parsed file. ``needs`` None: nothing is needed. ``impact``: figure and condition."""
 
     id: str
     title: str
     applies: tuple[str, ...]
     needs: str | None
-    impact: str | None
+    impact: tuple[str, str] | None
     sql: str
 
 
 @dataclass(frozen=True)
 class Found:
-    """What came of one invariant. ``rows`` are the first few violations, ``violations`` counts all."""
+    """What came of one invariant. ``rows`` are the first few violations, ``violations`` counts all.
+
+    ``impact``: how many of them count for the invariant's business figure; None: cannot be said.
+    """
 
     answer: InvariantAnswer
     checked: int = 0
     violations: int = 0
     rows: tuple[dict[str, Any], ...] = ()
     reason: str = ""
+    impact: int | None = None
 
 
 class CannotCheck(Exception):
@@ -80,9 +85,16 @@ def parse_invariant(text: str, file: str) -> InvariantFile:
         title=head["title"],
         applies=tuple(head.get("applies", "").replace(",", " ").split()),
         needs=head.get("needs") or None,
-        impact=head.get("impact") or None,
+        impact=_impact(head.get("impact")),
         sql=text,
     )
+
+
+def _impact(text: str | None) -> tuple[str, str] | None:
+    if not text:
+        return None
+    figure, _, condition = text.partition(" where ")
+    return figure.strip(), condition.strip() or "true"
 
 
 def run_invariant(
@@ -95,13 +107,20 @@ def run_invariant(
     try:
         checked = _count(connection, invariant.needs) if invariant.needs else 0
         violations, rows = _violations(connection, invariant.sql)
+        impact = _count_impact(connection, invariant)
     except CannotCheck as error:
         return Found("inconclusive", reason=str(error))
     if violations:
-        return Found("fail", checked, violations, rows)
+        return Found("fail", checked, violations, rows, impact=impact)
     if invariant.needs and checked == 0:
         return Found("inconclusive", reason="nothing to check: the evidence it needs is not there")
-    return Found("pass", checked)
+    return Found("pass", checked, impact=impact)
+
+
+def _count_impact(connection: duckdb.DuckDBPyConnection, invariant: InvariantFile) -> int | None:
+    if invariant.impact is None:
+        return None
+    return _count(connection, f"select count(*) from violations where {invariant.impact[1]}")
 
 
 def single_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:

@@ -8,10 +8,11 @@ nobody; a load that was not kept up convicts nobody of slowness.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
@@ -32,12 +33,14 @@ from harness.check.verdict import (
     worst,
 )
 from harness.check.windows import Span, windows_of
-from harness.errors import LedgerquakeError, TargetError
+from harness.errors import InputError, TargetError
 from harness.evidence.folder import RunFolder
 from harness.evidence.model import Environment, FaultRecord, JobRecord, Timeline
 from harness.evidence.views import add_table, open_evidence
 from harness.experiment.model import Experiment, InvariantsHold, Objective
 from harness.experiment.target import TargetSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,17 @@ class Case:
 
     @classmethod
     def read(cls, folder: RunFolder) -> Case:
+        """InputError when a file is missing, but for those that an aborted run may never have had."""
+        timeline = folder.read_timeline()
+        aborted = timeline.aborted is not None
         return cls(
             folder,
             folder.read_experiment(),
             folder.read_target(),
-            folder.read_environment(),
-            folder.read_timeline(),
-            folder.read_faults(),
-            folder.read_jobs(),
+            _or(aborted, folder.read_environment, _nowhere(folder)),
+            timeline,
+            _or(aborted, folder.read_faults, ()),
+            _or(aborted, folder.read_jobs, ()),
         )
 
     @property
@@ -72,14 +78,36 @@ class Case:
         return frozenset(kinds | faults | {job.run for job in self.experiment.jobs})
 
 
-def judge(folder: RunFolder) -> Verdict:
-    """The verdict on the run in ``folder``. InputError when the folder lacks its basic files."""
-    case = Case.read(folder)
-    connection = open_evidence(folder)
+def _or(excused: bool, read: Callable[[], T], otherwise: T) -> T:
     try:
-        return _judge(case, connection)
-    finally:
-        connection.close()
+        return read()
+    except InputError:
+        if not excused:
+            raise
+        return otherwise
+
+
+def _nowhere(folder: RunFolder) -> Environment:
+    """Of a run that was aborted before it came up."""
+    return Environment(
+        run_id=folder.path.name, seed=folder.read_plan().seed, runtime="none", toxiproxy="none"
+    )
+
+
+def judge(folder: RunFolder) -> Verdict:
+    """The verdict on the run in ``folder``; one that crashes on its way is inconclusive, never a pass.
+
+    InputError when the folder lacks its basic files.
+    """
+    case = Case.read(folder)
+    try:
+        connection = open_evidence(folder)
+        try:
+            return _judge(case, connection)
+        finally:
+            connection.close()
+    except Exception as error:  # the evidence is kept; what is missing is only its reading
+        return _crashed(case, error)
 
 
 def _judge(case: Case, connection: duckdb.DuckDBPyConnection) -> Verdict:
@@ -158,8 +186,8 @@ def _invariants(
             )
             continue
         found = run_invariant(connection, file, case.present)
-        if file.impact and found.answer in ("pass", "fail"):
-            by_figure[file.impact] += found.violations
+        if file.impact and found.impact is not None:
+            by_figure[file.impact[0]] += found.impact
         verdicts.append(_invariant_verdict(case, connection, file, found))
     return tuple(verdicts), by_figure
 
@@ -245,9 +273,10 @@ def _reasons(
         if expectation.measured is not None:
             text += f", measured {expectation.measured:g} {expectation.unit}".rstrip()
         said[expectation.verdict].append(text + (f" ({expectation.reason})" if expectation.reason else ""))
+    convicting: Answer = "inconclusive" if any(doubt.spoils == "all" for doubt in doubts) else "fail"
     for invariant in invariants:
         if invariant.verdict == "fail":
-            said["fail"].append(f"{invariant.id} {invariant.title}: {invariant.violations} violations")
+            said[convicting].append(f"{invariant.id} {invariant.title}: {invariant.violations} violations")
         elif invariant.verdict == "inconclusive":
             said["inconclusive"].append(f"{invariant.id} {invariant.title}: {invariant.reason}")
     return tuple(said["fail"] + said["inconclusive"])
@@ -293,20 +322,9 @@ def _replay(case: Case) -> str:
     return " ".join(words)
 
 
-def judge_and_save(folder: RunFolder) -> Verdict:
-    """Judge, and keep the verdict in the folder. A judge that crashes says inconclusive, never pass."""
-    try:
-        verdict = judge(folder)
-    except LedgerquakeError:
-        raise
-    except Exception as error:  # the evidence is kept; what is missing is only its reading
-        verdict = _crashed(folder, error)
-    folder.write_verdict(verdict)
-    return verdict
-
-
-def _crashed(folder: RunFolder, error: Exception) -> Verdict:
-    case = Case.read(folder)
+def _crashed(case: Case, error: Exception) -> Verdict:
+    aborted = case.timeline.aborted
+    reason = f"the judge crashed: {type(error).__name__}: {error}"
     return Verdict(
         name=case.experiment.name,
         verdict="inconclusive",
@@ -318,6 +336,14 @@ def _crashed(folder: RunFolder, error: Exception) -> Verdict:
         expectations=(),
         invariants=(),
         faults=tuple(_fault_verdict(record, case.timeline.load_started_ns) for record in case.faults),
-        reasons=(f"the judge crashed: {type(error).__name__}: {error}",),
+        reasons=(reason,) if aborted is None else (f"the run was aborted: {aborted}", reason),
         replay=_replay(case),
     )
+
+
+def read_verdict(folder: RunFolder) -> Verdict:
+    """The verdict that was stored. InputError when there is none, or of another version."""
+    try:
+        return Verdict.model_validate_json(folder.verdict.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {folder.verdict}: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from harness.experiment.target import Frozen
 
@@ -61,7 +61,7 @@ class FaultVerdict(Frozen):
     proved: bool
     proof: str
 
-    model_config = {**Frozen.model_config, "populate_by_name": True}
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class WindowVerdict(Frozen):

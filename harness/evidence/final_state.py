@@ -34,6 +34,8 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "timestamptz": INSTANT,
 }
+EARLIEST = sql.Literal("1678-01-01 00:00:00+00")
+LATEST = sql.Literal("2262-01-01 00:00:00+00")
 BLOCK_BYTES = 4 << 20
 
 
@@ -47,10 +49,14 @@ class _Column:
         return ARROW_TYPES.get(self.kind, pa.string())
 
     def expression(self) -> sql.Composable:
-        """How it is asked for: instants as whole microseconds, so that no text is parsed back."""
+        """How it is asked for: instants as whole microseconds, so that no text is parsed back.
+
+        Instants that nanoseconds cannot hold, ``infinity`` among them, become the last ones they can.
+        """
         name = sql.Identifier(self.name)
         if self.kind == "timestamptz":
-            return sql.SQL("(extract(epoch from {}) * 1000000)::bigint").format(name)
+            instant = "(extract(epoch from least(greatest({}, {}), {})) * 1000000)::bigint"
+            return sql.SQL(instant).format(name, EARLIEST, LATEST)
         return name if self.kind in ARROW_TYPES else sql.SQL("{}::text").format(name)
 
 

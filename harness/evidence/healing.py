@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from harness.experiment.target import Frozen
 
 HealingAction = Literal[
@@ -25,4 +27,4 @@ class Healing(Frozen):
     """One undoing step. ``args`` are plain values, named next to each action above."""
 
     action: HealingAction
-    args: dict[str, str | int | float] = {}
+    args: dict[str, str | int | float] = Field(default_factory=dict)

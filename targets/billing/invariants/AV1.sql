@@ -16,7 +16,7 @@ where judged and last_healing_ns is not null
   and (recovered_ns > last_healing_ns + recover_within_s * 1e9
        or (recovered_ns is null and watched_s >= recover_within_s - 1))
 union all
-select name, 'still pending when its time was over: ' || count, null, settle_within_s, null
+select pending.name, 'still pending when its time was over: ' || count, null, settle_within_s, null
 from pending, experiment where count > 0
 union all
 select service, 'ended without being asked to', null, null, null from deaths

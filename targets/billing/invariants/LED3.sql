@@ -20,7 +20,7 @@ compared as (
          coalesce(refused, false) as refused, a.amount_minor, p.sum_minor, coalesce(p.transactions, 0) as transactions,
          coalesce(account = other_account and account = 'sub:' || a.subscriber || ':main', true) as right_account
   from asked a full join posted p on p.key = a.key),
-leading as (
+leaders as (
   select at_ns, subject as node, try_cast(json_extract_string(try_cast(text as json), '$.timeline') as bigint) as timeline
   from samples where name = 'role:db-primary' and value = 200)
 select key as subject,
@@ -36,5 +36,5 @@ where not known or (refused and transactions > 0) or (acknowledged and transacti
    or (transactions = 1 and (not right_account or -sum_minor <> amount_minor))
 union all
 select a.node || ' and ' || b.node, 'two nodes lead on timeline ' || a.timeline || ' at ' || a.at_ns, null, null, count(*)
-from leading a join leading b on a.timeline = b.timeline and a.node < b.node and abs(a.at_ns - b.at_ns) < 250_000_000
+from leaders a join leaders b on a.timeline = b.timeline and a.node < b.node and abs(a.at_ns - b.at_ns) < 250_000_000
 group by all

@@ -25,10 +25,10 @@ union all
 select key, 'another payload under its key was not refused with 422', status::varchar
 from other where status between 200 and 499 and status not in (408, 409, 422, 425, 429)
 union all
-select key, 'another payload under its key was captured', w.amount_minor::varchar
+select other.key, 'another payload under its key was captured', w.amount_minor::varchar
 from other join witness.psp w on w.merchant_reference = other.key
 where w.event = 'capture' and w.amount_minor = other.amount_minor and other.amount_minor <> first_amount_minor
 union all
-select key, 'another payload under its key was stored', p.amount_minor::varchar
+select other.key, 'another payload under its key was stored', p.amount_minor::varchar
 from other join payments.payment p using (key)
 where p.amount_minor = other.amount_minor and other.amount_minor <> first_amount_minor

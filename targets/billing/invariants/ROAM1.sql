@@ -23,7 +23,7 @@ events as (
 ours as (
   select f.partner, f.direction, f.sequence, f.period, f.event_count, f.total_minor, f.transmitted_at_ns,
          count(e.record_id) as events, coalesce(sum(e.charge_minor), 0) as events_minor
-  from roaming.tap_file f left join roaming.tap_event e on e.file_id = f.id group by f.id, all)
+  from roaming.tap_file f left join roaming.tap_event e on e.file_id = f.id group by f.id, f.partner, f.direction, f.sequence, f.period, f.event_count, f.total_minor, f.transmitted_at_ns)
 select partner || ':' || direction || ':' || sequence as subject,
        'the header does not agree with the events' as problem,
        event_count || ' for ' || total_minor as said, events || ' for ' || events_minor as found
