@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.report.series import Channel, Series
+from harness.report.words import plain
 
 WIDTH = 1000  # user units across; down, a unit is a CSS pixel
 TAG_ROWS_PX = 40
@@ -90,7 +91,9 @@ def draw(
     svg = Markup(
         '<svg viewBox="0 0 {width} {height}" height="{height}" preserveAspectRatio="none" role="img"'
         ' aria-label="{label}">{body}</svg>'
-    ).format(width=WIDTH, height=_px(end), label=describe(name, channel, series), body=Markup("").join(body))
+    ).format(
+        width=WIDTH, height=_px(end), label=plain(describe(name, channel, series)), body=Markup("").join(body)
+    )
     return Chart(
         name=name,
         svg=svg,

@@ -58,13 +58,15 @@ def junit(run: Run) -> str:
     _properties(suite, run)
     for case in cases:
         _add(suite, run, case)
+    if run.missing:
+        Xml.SubElement(suite, "system-out").text = words.plain("\n".join(run.missing))
     Xml.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(root, encoding="unicode") + "\n"
 
 
 def _cases(run: Run) -> Iterable[Case]:
-    reasons = [*words.reasons_of(run), *run.missing]
-    yield Case("run", "verdict", words.answer_of(run), words.headline(run), "\n".join(reasons))
+    reasons = "\n".join(words.reasons_of(run))
+    yield Case("run", "verdict", words.answer_of(run), words.headline(run), reasons)
     if run.verdict:
         for item in run.verdict.expectations:
             limit = "" if item.limit is None else f", limit {words.number(item.limit, item.unit)}"

@@ -67,7 +67,8 @@ def read_run(path: Path) -> Run:
         try:
             return read()
         except _UNREADABLE as error:
-            missing.append(f"{name} cannot be read: {what} cannot be shown ({_cause(error)})")
+            cause = _cause(error).replace(f"{path}/", "")  # a report travels; this machine's paths do not
+            missing.append(f"{name} cannot be read: {what} cannot be shown ({cause})")
             return otherwise
 
     def record(file: Path, what: str, read: Callable[[], Record]) -> Record | None:
@@ -126,7 +127,7 @@ def _logs(path: Path) -> tuple[str, ...]:
 
 
 def _cause(error: Exception) -> str:
-    """The first line of the innermost error, which names the cause without this machine's paths."""
+    """The first line of the innermost error, which names the cause."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, ValidationError):

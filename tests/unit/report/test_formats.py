@@ -1,0 +1,152 @@
+"""Markdown, JUnit and the terminal agree with the verdict, and let no text of the system through."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import pytest
+from rich.console import Console
+
+from harness.check.verdict import Verdict
+from harness.evidence.folder import RunFolder
+from harness.report.junit import junit
+from harness.report.reading import read_run
+from harness.report.summary import summary
+from harness.report.terminal import print_verdict
+
+
+def verdict_of(path: Path) -> Verdict:
+    verdict = read_run(path).verdict
+    assert verdict is not None
+    return verdict
+
+
+def printed(verdict: Verdict) -> str:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    print_verdict(verdict, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def cases(path: Path) -> dict[tuple[str, str], str]:
+    """(group, name) -> ok, failure, error or skipped."""
+    root = Xml.fromstring(junit(read_run(path)))
+    found = {}
+    for case in root.iter("testcase"):
+        child = next(iter(case), None)
+        found[case.attrib["classname"].rsplit(".")[-1], case.attrib["name"]] = (
+            "ok" if child is None else child.tag
+        )
+    return found
+
+
+TAGS = {"pass": "ok", "fail": "failure", "inconclusive": "error", "not_applicable": "skipped"}
+
+
+@pytest.mark.parametrize("kind", ["pass", "fail", "inconclusive"])
+def test_junit_has_a_case_for_every_part(runs: dict[str, Path], kind: str) -> None:
+    verdict, found = verdict_of(runs[kind]), cases(runs[kind])
+    assert found["run", "verdict"] == TAGS[verdict.verdict]
+    for expectation in verdict.expectations:
+        assert found["expectations", expectation.text] == TAGS[expectation.verdict]
+    for invariant in verdict.invariants:
+        assert found["invariants", f"{invariant.id} {invariant.title}"] == TAGS[invariant.verdict]
+    proved = "ok" if verdict.faults[0].proved else "error"
+    assert found["faults", "1. crash on db-primary took effect"] == proved
+    assert len(found) == 1 + len(verdict.expectations) + len(verdict.invariants) + len(verdict.faults)
+
+
+def test_junit_counts_what_it_holds(runs: dict[str, Path]) -> None:
+    for path in runs.values():
+        suite = Xml.fromstring(junit(read_run(path)))[0]
+        for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert int(suite.attrib[attribute]) == len(suite.findall(f"testcase/{tag}"))
+        assert int(suite.attrib["tests"]) == len(suite.findall("testcase"))
+
+
+def test_junit_of_an_aborted_run_is_an_error(runs: dict[str, Path]) -> None:
+    assert cases(runs["aborted"]) == {("run", "verdict"): "error"}
+
+
+def test_junit_stays_well_formed_whatever_the_system_says(new_run: Callable[[str], RunFolder]) -> None:
+    folder = new_run("fail")
+    text = folder.verdict.read_text().replace("over 1184 values", "]]>\\u0000\\u001b[31m\\ufffe<&")
+    folder.verdict.write_text(text)
+    messages = [
+        node.attrib["message"] for node in Xml.fromstring(junit(read_run(folder.path))).iter("failure")
+    ]
+    assert any("]]>" in message and "\x1b" not in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        ("pass", "### ✓ Pass: "),
+        ("fail", "### ✗ Fail: "),
+        ("inconclusive", "### ? Inconclusive: "),
+        ("aborted", "### ? Inconclusive: "),
+    ],
+)
+def test_summary_begins_with_the_verdict(runs: dict[str, Path], kind: str, head: str) -> None:
+    text = summary(read_run(runs[kind]))
+    assert text.startswith(head)
+    assert ("✓ Pass" in text) == (kind == "pass")
+
+
+def test_summary_tells_what_is_no_pass_and_only_that(runs: dict[str, Path]) -> None:
+    text = summary(read_run(runs["fail"]))
+    assert "| ✗ Fail | `payments.p99 <= 500ms in recovered` | 500.0004 ms | 500 ms |" in text
+    assert "| ✗ Fail | `balance.p999 <= 2000ms in fault` | never came |" in text
+    assert "for example k-1200, k-1201, k-1202" in text
+    assert "payments.success" not in text
+    assert "LED1" not in text
+    assert "`ledgerquake run reports/r1/experiment.yaml --seed 42 --runtime process`" in text
+
+
+def test_summary_tables_hold_against_hostile_text(new_run: Callable[[str], RunFolder]) -> None:
+    folder = new_run("fail")
+    hostile = "a | b `c` <img src=x>\\n\\n# @everybody [x](javascript:y)"
+    folder.verdict.write_text(folder.verdict.read_text().replace("over 1184 values", hostile))
+    text = summary(read_run(folder.path))
+    row = next(line for line in text.splitlines() if "payments.p99" in line and line.startswith("|"))
+    assert row.replace("\\|", "").count("|") == 6
+    assert "<img" not in text
+    assert "@everybody" not in text
+    assert "\\[x\\](javascript:y)" in row
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("pass", "Pass"), ("fail", "Fail"), ("inconclusive", "Inconclusive")]
+)
+def test_terminal_says_the_verdict_and_failures_first(runs: dict[str, Path], kind: str, word: str) -> None:
+    text = printed(verdict_of(runs[kind]))
+    first = next(line for line in text.splitlines() if "db-primary-crash" in line)
+    assert word in first
+    if kind == "fail":
+        assert text.index("payments.p99") < text.index("payments.success")
+        assert "PAY1 No acknowledged payment is lost" in text
+        assert "2 invariants held, 1 do not apply" in text
+    if kind == "inconclusive":
+        assert "? not proved" in text
+    assert len(text.splitlines()) < 40
+
+
+def test_terminal_takes_text_as_text(runs: dict[str, Path]) -> None:
+    verdict = verdict_of(runs["fail"])
+    text = printed(verdict.model_copy(update={"reasons": ("[red]boo[/red] \x1b]0;owned\x07 \x1b[2J",)}))
+    assert "[red]boo[/red]" in text
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_a_failed_invariant_that_nobody_asked_about_is_said(runs: dict[str, Path]) -> None:
+    """Such a run passes by its own expectations, and still must not hide what was seen."""
+    failed = verdict_of(runs["fail"]).invariants[-1]
+    good = verdict_of(runs["pass"])
+    text = printed(good.model_copy(update={"invariants": (*good.invariants[1:], failed)}))
+    assert "but violated, though no expectation asks about it: PAY1" in " ".join(
+        text.replace("│", " ").split()
+    )
