@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -37,7 +37,7 @@ class FaultKind(Protocol):
     name: ClassVar[str]
     family: ClassVar[str]
     Params: ClassVar[type[Frozen]]
-    duration: ClassVar[str]  # "required", "optional" or "none" (it ends by itself)
+    duration: ClassVar[Literal["required", "optional", "none"]]  # of `for`; none: it ends by itself
 
     @classmethod
     def touches(cls, params: Any, spec: TargetSpec) -> tuple[str, ...]:

@@ -1,0 +1,231 @@
+"""From what a user names to checked input: experiments, suites, targets, runs.
+
+An experiment is named by its file, or by its bare name when it lies in ``experiments/``; a target by
+its bare name (``targets/<name>``, upwards from the experiment, then from the current folder) or by a
+path. Nothing is started here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from harness.errors import ExitCode, ExperimentError, ExperimentErrors, InputError
+from harness.experiment.loader import check_experiment, is_suite, read_experiment, read_suite, target_of
+from harness.experiment.model import Experiment
+from harness.experiment.names import suggestion
+from harness.experiment.target import TargetSpec
+from harness.experiment.vocabulary import Vocabulary
+from harness.experiment.yaml_reader import Document
+
+_WORST_FIRST = (
+    ExitCode.ABORTED,
+    ExitCode.BROKEN,
+    ExitCode.BAD_INPUT,
+    ExitCode.FAIL,
+    ExitCode.INCONCLUSIVE,
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked experiment with the file it came from."""
+
+    path: Path
+    experiment: Experiment
+    vocabulary: Vocabulary
+
+    @property
+    def spec(self) -> TargetSpec:
+        return self.vocabulary.target
+
+    @property
+    def source(self) -> str:
+        """The file as its author wrote it."""
+        return self.path.read_text(encoding="utf-8-sig")
+
+
+@dataclass
+class Outcome:
+    """What became of one named file: experiments, or errors, or both (a suite)."""
+
+    loaded: list[Loaded]
+    errors: list[InputError]
+
+
+def load_all(names: Sequence[str], overrides: Sequence[str] = ()) -> list[Loaded]:
+    """Every experiment of the files and suites named. Raises all their errors together."""
+    found = [load_one(name, overrides) for name in names]
+    raise_together(error for outcome in found for error in outcome.errors)
+    return [loaded for outcome in found for loaded in outcome.loaded]
+
+
+def load_one(name: str, overrides: Sequence[str] = ()) -> Outcome:
+    """The experiment, or the experiments of the suite, that ``name`` means."""
+    outcome = Outcome([], [])
+    try:
+        path = find_experiment(name)
+        # A suite's own keys cannot be set: --set is about the experiments in it.
+        document = read_experiment(path)
+        if not is_suite(document):
+            outcome.loaded.append(
+                _check(path, document if not overrides else read_experiment(path, overrides))
+            )
+            return outcome
+        members = list(_members(path, document))
+    except InputError as error:
+        outcome.errors.append(error)
+        return outcome
+    for member in members:
+        try:
+            document = read_experiment(member, overrides)
+            if is_suite(document):
+                raise document.error("a suite within a suite", hint="list the experiments themselves")
+            outcome.loaded.append(_check(member, document))
+        except InputError as error:
+            outcome.errors.append(error)
+    return outcome
+
+
+def raise_together(errors: Iterable[InputError]) -> None:
+    """Raise one error, or several as one."""
+    flat: list[ExperimentError] = []
+    for error in errors:
+        if isinstance(error, ExperimentErrors):
+            flat += error.errors
+        elif isinstance(error, ExperimentError):
+            flat.append(error)
+        else:
+            raise error
+    if len(flat) == 1:
+        raise flat[0]
+    if flat:
+        raise ExperimentErrors(flat)
+
+
+def _members(path: Path, document: Document) -> Iterator[Path]:
+    for entry, place in read_suite(document):
+        bare = Path(entry)
+        candidates = [
+            folder / name
+            for folder in (path.parent, path.parent.parent)
+            for name in ([bare] if bare.suffix else [bare.with_name(bare.name + ".yaml")])
+        ]
+        file = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if file is None:
+            known = sorted(
+                {other.stem for folder in {path.parent, path.parent.parent} for other in _yaml_in(folder)}
+            )
+            raise document.error(f"no experiment {entry!r}", place, hint=suggestion(bare.stem, known))
+        yield file
+
+
+def _check(path: Path, document: Document) -> Loaded:
+    vocabulary = _vocabulary(find_target(target_of(document), path, document))
+    return Loaded(path, check_experiment(document, vocabulary), vocabulary)
+
+
+@cache
+def _vocabulary(folder: Path) -> Vocabulary:
+    from harness.fault.registry import FAULTS
+    from harness.target.folder import load_target
+
+    return Vocabulary(faults=FAULTS, target=load_target(folder))
+
+
+# --- finding ----------------------------------------------------------------------------------------
+def find_experiment(name: str) -> Path:
+    """The file of an experiment or suite named by path or by bare name."""
+    path = Path(name)
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path  # the reader says what is wrong with it
+    for file in experiment_files(Path.cwd()):
+        if file.stem == name:
+            return file
+    known = [file.stem for file in experiment_files(Path.cwd())]
+    raise InputError(
+        f"no experiment is called {name!r}", hint=suggestion(name, known) if known else "name a file"
+    )
+
+
+def experiment_files(start: Path) -> list[Path]:
+    """Files in the nearest ``experiments/`` at or above ``start``, suites last."""
+    for folder in (start, *start.parents):
+        home = folder / "experiments"
+        if home.is_dir():
+            return [*_yaml_in(home), *_yaml_in(home / "suites")]
+    return []
+
+
+def find_target(name: str, experiment: Path, document: Document) -> Path:
+    """The folder of the target that an experiment names. Raises the document's error."""
+    tried = [base / name for base in _target_bases(name, experiment)]
+    for folder in tried:
+        if (folder / "compose.yaml").is_file():
+            return folder
+    known = sorted({folder.name for base in _target_bases("", experiment) for folder in _targets_in(base)})
+    raise document.error(
+        f"no target {name!r}: no folder of that name with a compose.yaml",
+        ("target",),
+        hint=suggestion(name, known),
+    )
+
+
+def target_folders(start: Path) -> list[Path]:
+    """All targets at or above ``start``, the nearest ``targets/`` only."""
+    for folder in (start, *start.parents):
+        found = _targets_in(folder / "targets")
+        if found:
+            return found
+    return []
+
+
+def _target_bases(name: str, experiment: Path) -> list[Path]:
+    near = experiment.resolve().parent
+    if len(Path(name).parts) > 1:
+        return [near, Path.cwd()]
+    bases = [folder / "targets" for folder in (near, *near.parents)]
+    return [*bases, Path.cwd() / "targets"]
+
+
+def _targets_in(base: Path) -> list[Path]:
+    try:
+        return sorted(folder for folder in base.iterdir() if (folder / "compose.yaml").is_file())
+    except OSError:
+        return []
+
+
+def _yaml_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.yaml"))
+
+
+def find_run(name: str, reports: Path) -> Path:
+    """The folder of a stored run named by path, by id, or ``latest``."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    runs = run_folders(reports)
+    if name == "latest" and runs:
+        return runs[-1]
+    if (reports / name).is_dir():
+        return reports / name
+    known = [run.name for run in runs]
+    raise InputError(
+        f"no stored run {name!r}", hint=suggestion(name, known) if known else f"none in {reports}/"
+    )
+
+
+def run_folders(reports: Path) -> list[Path]:
+    """Stored runs, oldest first (an id begins with its time)."""
+    try:
+        return sorted(folder for folder in reports.iterdir() if (folder / "experiment.json").is_file())
+    except OSError:
+        return []
+
+
+def worst_exit(codes: Iterable[int]) -> int:
+    """The exit code of several experiments: the worst of them, in the order of ``_WORST_FIRST``."""
+    present = set(codes)
+    return next((code for code in _WORST_FIRST if code in present), ExitCode.PASS)

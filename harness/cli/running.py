@@ -1,0 +1,186 @@
+"""``run`` and ``cleanup``: the commands that touch a running system.
+
+Everything that can be wrong with the input is found before the first thing is started.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.checking import overrides_option
+from harness.cli.files import Loaded, load_all, worst_exit
+from harness.errors import ExitCode, InputError, LedgerquakeError
+from harness.experiment.names import suggestion
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.experiment.target import Mutant, TargetSpec
+    from harness.run.runner import RunResult
+    from harness.toxiproxy.find import EngineChoice, Preference
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "process"]),
+    default="auto",
+    show_default=True,
+    help="Where the target runs.",
+)
+@click.option(
+    "--toxiproxy",
+    type=click.Choice(["auto", "server", "builtin"]),
+    default="auto",
+    show_default=True,
+    help="The engine of the links; auto takes the real server where there is one.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="What chance decides; drawn and shown unless given."
+)
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reports"),
+    show_default=True,
+    metavar="DIR",
+    help="Where run folders are made.",
+)
+@overrides_option
+@click.option(
+    "--mutant", metavar="NAME", help="Run this broken variant of the target instead of the healthy one."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on standard output, all else on standard error."
+)
+def run(
+    files: tuple[str, ...],
+    runtime: str,
+    toxiproxy: Preference,
+    seed: int | None,
+    reports: Path,
+    overrides: tuple[str, ...],
+    mutant: str | None,
+    as_json: bool,
+) -> int:
+    """Run experiments or suites, judge them, and write a report for each.
+
+    FILE is a file, or the name of an experiment in experiments/. With several, the worst exit code
+    wins, in the order 4, 1, 3, 0.
+    """
+    try:
+        experiments = load_all(files, overrides)
+        mutants = [_mutant(loaded.spec, mutant) for loaded in experiments]
+        seed = secrets.randbelow(2**31) if seed is None else seed
+        from harness.toxiproxy.find import find_engine
+
+        engine = find_engine(toxiproxy)
+        results = _run_all(experiments, mutants, engine, seed, reports, as_json)
+    except LedgerquakeError as error:
+        if as_json:
+            _print_json({"exit_code": error.exit_code, "error": str(error), "runs": []})
+        raise
+    code = worst_exit(result.exit_code for result in results)
+    if as_json:
+        _print_json({"exit_code": code, "seed": seed, "runs": [_as_json(result) for result in results]})
+    return code
+
+
+def _mutant(spec: TargetSpec, name: str | None) -> Mutant | None:
+    if name is None:
+        return None
+    from harness.target.folder import load_mutants
+
+    mutants = load_mutants(spec)
+    if name not in mutants:
+        raise InputError(f"target {spec.name!r} has no mutant {name!r}", hint=suggestion(name, mutants))
+    return mutants[name]
+
+
+def _run_all(
+    experiments: Sequence[Loaded],
+    mutants: Sequence[Mutant | None],
+    engine: EngineChoice,
+    seed: int,
+    reports: Path,
+    as_json: bool,
+) -> list[RunResult]:
+    """One after another; a person's abort ends the series."""
+    from rich.console import Console
+
+    from harness.plan import make_plan
+    from harness.run.runner import Asked, run_experiment
+
+    progress_console = Console(stderr=True)
+    verdict_console = progress_console if as_json else Console()
+    command = shlex.join(["ledgerquake", *sys.argv[1:]])
+    results: list[RunResult] = []
+    for loaded, mutant in zip(experiments, mutants, strict=True):
+        plan = make_plan(loaded.experiment, loaded.vocabulary, seed)
+        asked = Asked(loaded.experiment, loaded.source, loaded.spec, plan, engine, mutant, reports, command)
+        with _progress(progress_console) as progress:
+            result = run_experiment(asked, progress)
+        results.append(result)
+        _tell_result(result, verdict_console, progress_console)
+        if result.exit_code == ExitCode.ABORTED:
+            break
+    return results
+
+
+def _progress(console: Console) -> AbstractContextManager[Any]:
+    from harness.report.progress import Progress
+
+    return Progress(console, plain=not console.is_terminal)
+
+
+def _tell_result(result: RunResult, verdicts: Console, errors: Console) -> None:
+    from rich.text import Text
+
+    from harness.report.terminal import print_verdict
+
+    if result.verdict is not None:
+        print_verdict(result.verdict, verdicts)
+    if result.error is not None:
+        errors.print(Text(f"{result.name}: {result.error}", style="red"), soft_wrap=True)
+    errors.print(Text(f"run folder: {result.folder}"), soft_wrap=True)
+
+
+def _as_json(result: RunResult) -> dict[str, Any]:
+    verdict = result.verdict.model_dump(mode="json", by_alias=True) if result.verdict else None
+    return {
+        "name": result.name,
+        "exit_code": result.exit_code,
+        "folder": str(result.folder),
+        "verdict": verdict,
+        "error": str(result.error) if result.error else None,
+    }
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value))
+
+
+@click.command()
+def cleanup() -> int:
+    """Remove whatever a dead run left. Living runs are not touched."""
+    from harness.run import cleanup as cleaning
+
+    removed = cleaning.cleanup()
+    for line in removed:
+        click.echo(f"removed {line}")
+    if not removed:
+        click.echo("nothing was left behind")
+    return ExitCode.PASS
+
+
+COMMANDS = {"run": run, "cleanup": cleanup}
