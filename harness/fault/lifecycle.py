@@ -205,7 +205,8 @@ class Restart(OneService):
     def proof(self) -> Proof:
         text = (
             f"process {self.seen.get('pid_before')} of {self.service} "
-            f"ended with code {self.seen.get('exit_code')} after {self.seen.get('drain_s')} s; process {self.seen.get('pid_after')} came"
+            f"ended with code {self.seen.get('exit_code')} "
+            f"after {self.seen.get('drain_s')} s; process {self.seen.get('pid_after')} came"
         )
         return Proof(
             proved=bool(self.seen.get("gone") and self.came_back()), text=text, observed=dict(self.seen)

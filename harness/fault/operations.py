@@ -132,6 +132,7 @@ class Maintenance(Fault[MaintenanceParams]):
         )
         text = (
             f"epoch {self.seen.get('epoch')}, drained in {self.seen.get('drained_in_s')} s; "
-            f"a write without effect got {before.get('status')} before, {during.get('status')} during, {after.get('status')} after"
+            f"a write without effect got {before.get('status')} before, "
+            f"{during.get('status')} during, {after.get('status')} after"
         )
         return Proof(proved=proved, text=text, observed=dict(self.seen))
