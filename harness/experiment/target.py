@@ -172,6 +172,8 @@ class TargetSpec(Frozen):
     functions: dict[str, tuple[str, ...]]
     jobs: dict[str, Job] = Field(default_factory=dict)
     moments: dict[str, Moment] = Field(default_factory=dict)
+    ready_when: tuple[str, ...] = ()  # roles that somebody must hold before the deployment is ready
+    versions: str | None = None  # a command that prints one JSON object: component -> version
     switchover: Switchover | None = None
     mode: Mode | None = None
     entry: str  # the link that load enters by

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import EnvironmentBroken
+from harness.target import proctree
 from harness.target.scratch import RUN_VARIABLE, scratch_folder
 
 START_PATIENCE_S = 15.0
@@ -66,6 +67,13 @@ class SupervisedChild:
         self._supervisor.ask("kill", child=self._number)
         if not self._ended.wait(ANSWER_PATIENCE_S):
             raise EnvironmentBroken(f"process {self._pid} lives {ANSWER_PATIENCE_S:g} s after SIGKILL")
+
+    def tree(self) -> list[proctree.Process]:
+        """The main process and all its descendants that live now, orphaned ones too."""
+        main = proctree.look(self._pid)
+        if main is None or self._ended.is_set():
+            return []
+        return proctree.descendants(main.parent)  # its keeper, to which orphans come
 
     def pause_tree(self) -> int:
         """SIGSTOP all; returns how many processes stand still."""

@@ -59,7 +59,11 @@ INITDB: list[str | dict[str, str]] = [
 # A test stack on loopback or on networks of its own: whoever reaches the port is let in.
 HBA = [
     "local all all trust",
-    *(f"host {database} all {net} trust" for database in ("all", "replication") for net in ("samehost", "samenet")),
+    *(
+        f"host {database} all {net} trust"
+        for database in ("all", "replication")
+        for net in ("samehost", "samenet")
+    ),
 ]
 
 
@@ -106,13 +110,15 @@ def configuration(folder: Path) -> dict[str, Any]:
 
 
 def as_ordinary_user() -> list[str]:
-    """PostgreSQL refuses root. Root enters a user namespace in which it is user 1000; nobody else needs to."""
+    """PostgreSQL refuses root, so root enters a user namespace in which it is user 1000."""
     if os.getuid() != 0:
         return []
     unshare = shutil.which("unshare")
     prefix = [unshare or "unshare", "--user", "--map-user=1000", "--map-group=1000"]
     if unshare is None or subprocess.run([*prefix, "true"], capture_output=True).returncode != 0:
-        sys.exit("PostgreSQL does not run as root, and 'unshare --user' does not work here: use an ordinary user")
+        sys.exit(
+            "PostgreSQL does not run as root, and 'unshare --user' does not work here: use an ordinary user"
+        )
     return prefix
 
 

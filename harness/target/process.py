@@ -1,0 +1,352 @@
+"""The process runtime: a target's services as plain processes on 127.0.0.1, no Docker.
+
+Each service is one supervised process tree (see ``harness.target.supervisor``) with a clean environment
+in which every declared link is the address of its proxy. Ports and volumes stay the same over restarts.
+Nothing of the harness is on a service's import path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+from harness.errors import EnvironmentBroken, InputError, TargetError
+from harness.evidence.model import Death
+from harness.experiment.names import unknown
+from harness.experiment.target import Service, TargetSpec
+from harness.target.lives import Life, Managed
+from harness.target.order import GaveUp, in_order
+from harness.target.ports import PortBlock
+from harness.target.readiness import Answer, ask, await_ready
+from harness.target.rewrite import rewrite_environment
+from harness.target.runtime import Address, LinkEnds, ServiceState
+from harness.target.scratch import SERVICE_VARIABLE
+from harness.target.supervisor import Supervisor
+
+HOST = "127.0.0.1"
+READY_TIMEOUT_S = 60.0
+VERSIONS_TIMEOUT_S = 20.0
+SPARE_PORTS = 8
+
+
+class ProcessRuntime:
+    """A target deployed as processes. Satisfies ``harness.target.runtime.Runtime``."""
+
+    name = "process"
+
+    def __init__(
+        self, spec: TargetSpec, *, run_id: str, scratch: Path, supervisor: Supervisor, seed: int
+    ) -> None:
+        self.spec = spec
+        self._run_id = run_id
+        self._scratch = scratch
+        self._supervisor = supervisor
+        self._seed = seed
+        self._folder = Path(spec.folder).resolve()
+        self._ports: PortBlock | None = None
+        self._addresses: dict[tuple[str, int], Address] = {}
+        self._links: dict[str, LinkEnds] = {}
+        self._services = {
+            name: Managed(service, _process_of(service), scratch / "logs" / f"{name}.log")
+            for name, service in spec.services.items()
+        }
+
+    # --- coming up ------------------------------------------------------------------------------
+    def prepare(self) -> Mapping[str, LinkEnds]:
+        """Reserve ports, make folders, work out every environment. Raises TargetError."""
+        if self._ports is None:
+            own = [(name, port) for name, service in self.spec.services.items() for port in service.ports]
+            self._ports = PortBlock.reserve(len(own) + len(self.spec.links) + SPARE_PORTS, self._run_id)
+            self._addresses = {key: Address(HOST, self._ports.take()) for key in own}
+            for name, link in self.spec.links.items():
+                listen, upstream = Address(HOST, self._ports.take()), self.address(link.server, link.port)
+                self._links[name] = LinkEnds(name, listen, upstream)
+            volumes = self._make_folders()
+            for managed in self._services.values():
+                managed.environment = self._environment(managed.spec, volumes)
+        return dict(self._links)
+
+    def spare_port(self) -> int:
+        """A port of this run's own for something else of the run, such as the Toxiproxy engine."""
+        self.prepare()
+        assert self._ports is not None
+        return self._ports.take()
+
+    def _make_folders(self) -> dict[str, Path]:
+        names = {volume for service in self.spec.services.values() for volume in service.volumes}
+        volumes = {name: self._scratch / "volumes" / name for name in sorted(names)}
+        for folder in [*volumes.values(), self._scratch / "logs", self._scratch / "tmp"]:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return volumes
+
+    def _environment(self, service: Service, volumes: Mapping[str, Path]) -> dict[str, str]:
+        own = rewrite_environment(
+            self.spec,
+            service,
+            own=lambda name, port: str(self.address(name, port)),
+            proxy=lambda name: str(self.link(name).listen),
+            volumes=volumes,
+        )
+        return {**self._base_environment(), SERVICE_VARIABLE: service.name, **own}
+
+    def _base_environment(self) -> dict[str, str]:
+        """Little, and nothing of the caller's but PATH: no proxies, no secrets, no settings of Python."""
+        return {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "PYTHONPATH": os.pathsep.join(str(self._folder / part) for part in self.spec.python_path),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONHASHSEED": str(self._seed % 2**32),
+            "HOME": str(self._scratch / "tmp"),
+            "TMPDIR": str(self._scratch / "tmp"),
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+        }
+
+    def deploy(self) -> None:
+        """Services in the order of ``depends_on``, as parallel as that allows; then ``ready_when``."""
+        self.prepare()
+
+        def bring_up(name: str, gave_up: Callable[[], bool]) -> None:
+            self.start(name)
+            self._await_service(name, READY_TIMEOUT_S, gave_up)
+
+        in_order({name: one.spec.depends_on for name, one in self._services.items()}, bring_up)
+        in_order(dict.fromkeys(self.spec.ready_when, ()), self._await_role)
+
+    def wait_ready(self, services: Sequence[str], timeout_s: float) -> None:
+        """Until all answer 200 on their readiness endpoint. Raises NotReady."""
+        in_order(
+            dict.fromkeys(services, ()),
+            lambda name, gave_up: self._await_service(name, timeout_s, gave_up),
+        )
+
+    def _await_service(self, name: str, timeout_s: float, gave_up: Callable[[], bool]) -> None:
+        one = self._one(name)
+        endpoint = one.spec.ready
+        if endpoint is None:
+            return
+        address = self.address(name, endpoint.port)
+
+        def over() -> str | None:
+            if gave_up():
+                raise GaveUp
+            state = one.state()
+            ended = state.status in ("dead", "stopped")
+            return f"its process ended with code {state.exit_code}" if ended else None
+
+        what = f"{endpoint.method} {endpoint.path} on port {endpoint.port} (here {address}) to answer 200"
+        await_ready(
+            name, lambda: ask(address, endpoint), what=what, timeout_s=timeout_s, log=one.log, over=over
+        )
+
+    def _await_role(self, role: str, gave_up: Callable[[], bool]) -> None:
+        wanted = self.spec.roles[role]
+
+        def check() -> Answer:
+            answers = self._ask_members(role)
+            holders = [name for name, answer in answers.items() if answer.status == 200]
+            text = ", ".join(f"{name}: {answer.status or answer.text}" for name, answer in answers.items())
+            return Answer(200 if len(holders) == 1 else None, text)
+
+        def over() -> str | None:
+            if gave_up():
+                raise GaveUp
+            return None
+
+        await_ready(
+            f"role {role}",
+            check,
+            what=f"exactly one of {', '.join(wanted.members)} to answer 200 on {wanted.endpoint.path}",
+            timeout_s=READY_TIMEOUT_S,
+            log=self.log(wanted.members[0]),
+            over=over,
+        )
+
+    # --- where things are, and how they are -----------------------------------------------------
+    def address(self, service: str, port: int) -> Address:
+        self.prepare()
+        try:
+            return self._addresses[service, port]
+        except KeyError:
+            has = ", ".join(str(port) for port in self._one(service).spec.ports)
+            raise InputError(
+                f"service {service!r} exposes no port {port}", hint=f"it exposes: {has}"
+            ) from None
+
+    def link(self, name: str) -> LinkEnds:
+        self.prepare()
+        if name not in self._links:
+            raise InputError(unknown("link", name, self._links))
+        return self._links[name]
+
+    def state(self, service: str) -> ServiceState:
+        return self._one(service).state()
+
+    def log(self, service: str) -> Path:
+        return self._one(service).log
+
+    def role(self, name: str) -> str | None:
+        if name not in self.spec.roles:
+            raise InputError(unknown("role", name, self.spec.roles))
+        holders = [member for member, answer in self._ask_members(name).items() if answer.status == 200]
+        return holders[0] if len(holders) == 1 else None
+
+    def _ask_members(self, role: str) -> dict[str, Answer]:
+        """Every member's answer, asked at the same time."""
+        members, endpoint = self.spec.roles[role].members, self.spec.roles[role].endpoint
+        with ThreadPoolExecutor(len(members), thread_name_prefix=f"role {role}") as pool:
+            answers = pool.map(lambda member: ask(self.address(member, endpoint.port), endpoint), members)
+            return dict(zip(members, answers, strict=True))
+
+    def connections(self, service: str) -> tuple[Address, ...]:
+        life = self._one(service).running
+        found: set[tuple[str, int]] = set()
+        for process in life.child.tree() if life is not None else ():
+            found.update(_remote_ends(process.pid))
+        return tuple(Address(host, port) for host, port in sorted(found))
+
+    def deaths(self) -> tuple[Death, ...]:
+        deaths = [death for one in self._services.values() for death in one.deaths()]
+        return tuple(sorted(deaths, key=lambda death: death.at_ns))
+
+    def versions(self) -> Mapping[str, str]:
+        python = ".".join(str(part) for part in sys.version_info[:3])
+        return {"python": python, **(self._ask_versions() if self.spec.versions else {})}
+
+    def _ask_versions(self) -> dict[str, str]:
+        assert self.spec.versions is not None
+        log = self._scratch / "logs" / "versions.log"
+        child = self._supervisor.spawn(
+            "versions", _argv(self.spec.versions), env=self._base_environment(), cwd=self._folder, log=log
+        )
+        code = child.wait(VERSIONS_TIMEOUT_S)
+        child.kill_tree()
+        lines = log.read_text(errors="replace").splitlines()
+        try:
+            found = json.loads(lines[-1])
+            return {str(name): str(version) for name, version in found.items()}
+        except (IndexError, ValueError, AttributeError):
+            said = lines[-1] if lines else "nothing"
+            raise TargetError(
+                f"the target's versions command ({self.spec.versions}) ended with {code} and said: {said}",
+                hint="it must print one JSON object, component -> version, in its last line",
+            ) from None
+
+    # --- life and death -------------------------------------------------------------------------
+    def start(self, service: str) -> None:
+        """Start it; does not wait for readiness. Raises EnvironmentBroken when it runs already."""
+        self.prepare()
+        one = self._one(service)
+        with one.lock:
+            if one.running is not None:
+                raise EnvironmentBroken(f"{service} runs already (process {one.running.child.pid})")
+            one.keep_last_words()
+            child = self._supervisor.spawn(
+                service, _argv(one.process), env=one.environment, cwd=self._folder, log=one.log
+            )
+            one.begin(child)
+
+    def kill(self, service: str) -> None:
+        one = self._one(service)
+        with one.lock:
+            if (life := one.running) is not None:
+                life.invited_ns = time.time_ns()
+                life.child.kill_tree()
+
+    def stop(self, service: str, grace_s: float) -> int | None:
+        """A paused service cannot hear SIGTERM: it gets its grace and is then killed, as in Docker."""
+        one = self._one(service)
+        with one.lock:
+            life = one.running
+            if life is None:
+                return None
+            life.invited_ns, life.stopped = time.time_ns(), True
+            life.child.signal(signal.SIGTERM)
+            if life.child.wait(grace_s) is None:
+                life.child.kill_tree()
+            return life.child.poll()
+
+    def replace(self, service: str, process: str) -> None:
+        one = self._one(service)
+        _argv(process)  # a command that cannot be split is refused now, not at the next start
+        with one.lock:
+            one.process = process
+
+    def pause(self, service: str) -> None:
+        with self._one(service).lock:
+            life = self._needs_running(service)
+            life.child.pause_tree()
+            life.paused = True
+
+    def resume(self, service: str) -> None:
+        with self._one(service).lock:
+            life = self._needs_running(service)
+            life.child.resume_tree()
+            life.paused = False
+
+    def teardown(self) -> None:
+        """Kill every service, remove the volumes, give the ports back. Logs stay: they are evidence.
+
+        They go with the scratch folder, when the supervisor is closed.
+        """
+        for name in self._services:
+            self.kill(name)
+        try:
+            for folder in (self._scratch / "volumes", self._scratch / "tmp"):
+                if folder.exists():
+                    shutil.rmtree(folder)
+        except OSError as problem:
+            raise EnvironmentBroken(f"{problem.filename} cannot be removed: {problem.strerror}") from problem
+        if self._ports is not None:
+            self._ports.release()
+
+    def _one(self, service: str) -> Managed:
+        if service not in self._services:
+            raise InputError(unknown("service", service, self._services))
+        return self._services[service]
+
+    def _needs_running(self, service: str) -> Life:
+        life = self._one(service).running
+        if life is None:
+            raise EnvironmentBroken(f"{service} does not run: it is {self.state(service).status}")
+        return life
+
+
+def _process_of(service: Service) -> str:
+    if service.process is None:
+        raise TargetError(
+            f"service {service.name!r} has no x-ledgerquake.process",
+            hint="say how to start it as a plain process, or use --runtime docker",
+        )
+    return service.process
+
+
+def _argv(process: str) -> list[str]:
+    """A command line as a list; ``python`` is the interpreter that runs the harness."""
+    try:
+        argv = shlex.split(process)
+    except ValueError as problem:
+        raise TargetError(f"the command {process!r} cannot be split: {problem}") from problem
+    if not argv:
+        raise TargetError("an empty command")
+    return [sys.executable, *argv[1:]] if argv[0] in ("python", "python3") else argv
+
+
+def _remote_ends(pid: int) -> list[tuple[str, int]]:
+    """Remote ends of a process's TCP connections; nothing when it has just gone."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+    wanted = (psutil.CONN_ESTABLISHED, psutil.CONN_SYN_SENT)
+    return [(one.raddr.ip, one.raddr.port) for one in connections if one.raddr and one.status in wanted]

@@ -1,0 +1,87 @@
+"""From the plain names of a Compose file to the addresses of this deployment. Pure text, no I/O.
+
+The rules stand in the docstring of ``harness.experiment.target.Service``. A ``name:port`` of a known
+service that is no declared link is an error: it would be a way around the proxies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from harness.errors import TargetError
+from harness.experiment.target import Link, Service, TargetSpec
+
+# Not within a longer name, and not ``user:password@``.
+_NAME_AND_PORT = re.compile(r"(?<![\w.-])([A-Za-z0-9][\w.-]*):(\d{1,5})(?![\d@])")
+
+AddressOf = Callable[[str, int], str]  # (service, port) -> where it listens itself
+LinkAddress = Callable[[str], str]  # link name -> where its proxy listens
+
+
+def link_between(spec: TargetSpec, client: str, server: str, port: int) -> Link | None:
+    """The declared link for that edge and port."""
+    for link in spec.links.values():
+        if (link.client, link.server, link.port) == (client, server, port):
+            return link
+    return None
+
+
+def rewrite_environment(
+    spec: TargetSpec,
+    service: Service,
+    *,
+    own: AddressOf,
+    proxy: LinkAddress,
+    volumes: Mapping[str, Path],
+) -> dict[str, str]:
+    """The service's environment for this deployment. Raises TargetError for an undeclared address."""
+    rewritten = {}
+    for key, value in service.environment.items():
+        text = _rewrite_addresses(spec, service, key, value, own, proxy)
+        rewritten[key] = _rewrite_paths(service, text, volumes)
+    return rewritten
+
+
+def _rewrite_addresses(
+    spec: TargetSpec, service: Service, key: str, value: str, own: AddressOf, proxy: LinkAddress
+) -> str:
+    def one(match: re.Match[str]) -> str:
+        name, port = match[1], int(match[2])
+        if name == "0.0.0.0":
+            return own(service.name, port)
+        if name not in spec.services:
+            return match[0]
+        link = link_between(spec, *_edge(spec, service, name, port, key), port)
+        if link is None:
+            raise TargetError(
+                f"service {service.name!r}, environment {key}: {name}:{port} is no declared link",
+                hint=f"declare the link {service.name}->{name} with port {port} under x-ledgerquake.links; "
+                "without it the connection would go past the proxies",
+            )
+        return proxy(link.name)
+
+    return _NAME_AND_PORT.sub(one, value)
+
+
+def _edge(spec: TargetSpec, service: Service, name: str, port: int, key: str) -> tuple[str, str]:
+    """Client and server of the edge meant: its own name is how a named peer reaches it."""
+    if name != service.name:
+        return service.name, name
+    peer = service.advertise.get(port)
+    if peer is None:
+        raise TargetError(
+            f"service {service.name!r}, environment {key}: {name}:{port} is its own name, "
+            "and nothing says who uses it",
+            hint=f"say in x-ledgerquake of the service: advertise: {{{port}: <the service that connects>}}",
+        )
+    return peer, name
+
+
+def _rewrite_paths(service: Service, text: str, volumes: Mapping[str, Path]) -> str:
+    """Mount points, longest first, where a path begins: at the start or after a separator."""
+    for volume, mount in sorted(service.volumes.items(), key=lambda item: -len(item[1])):
+        pattern = rf"(?<![\w./-]){re.escape(mount.rstrip('/'))}(?=/|$|[\s:;,?\"'])"
+        text = re.sub(pattern, str(volumes[volume]).replace("\\", r"\\"), text)
+    return text
