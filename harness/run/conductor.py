@@ -209,7 +209,9 @@ class Conductor:
         record = run_job(job.run, self._context, done.load_started_ns + int(limit_s * 1e9))
         with self._lock:
             done.jobs.append(record)
-        self._tell.event(f"job {job.run} {'done' if record.done else 'NOT done'} after {record.attempts} calls")
+        self._tell.event(
+            f"job {job.run} {'done' if record.done else 'NOT done'} after {record.attempts} calls"
+        )
 
 
 def never(planned: PlannedFault, why: str) -> FaultRecord:

@@ -93,7 +93,7 @@ def run_experiment(asked: Asked, tell: Stagehand) -> RunResult:
     tell.phase("judging")
     verdict = judge(folder)
     folder.write_verdict(verdict)
-    render(folder)
+    render(folder.path)
     code = ExitCode.ABORTED if aborted else _EXIT[verdict.verdict]
     return RunResult(asked.experiment.name, folder.path, code, verdict)
 

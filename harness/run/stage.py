@@ -7,7 +7,6 @@ anything else; the journal is open before anything can be broken.
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,6 @@ from types import TracebackType
 from harness.experiment.target import Mutant, TargetSpec
 from harness.run.journal import Journal
 from harness.target.process import ProcessRuntime
-from harness.target.runtime import Runtime
 from harness.target.supervisor import Supervisor
 from harness.toxiproxy.engine import Engine
 from harness.toxiproxy.find import EngineChoice
@@ -29,7 +27,7 @@ class Stage:
     supervisor: Supervisor
     engine: Engine
     links: LinkLayer
-    runtime: Runtime
+    runtime: ProcessRuntime
     journal: Journal
 
     def __init__(
@@ -68,7 +66,7 @@ class Stage:
         self._undo.callback(self.runtime.teardown)
         ends = self.runtime.prepare()
         self.engine = Engine.start(
-            self._choice, self.supervisor, scratch / "logs" / "toxiproxy.log", port=free_port()
+            self._choice, self.supervisor, scratch / "logs" / "toxiproxy.log", port=self.runtime.spare_port()
         )
         self._undo.callback(self.engine.stop)
         self.links = LinkLayer(
@@ -96,11 +94,3 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         self._undo.close()
-
-
-def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
