@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,10 @@ from billing.charging.ledger import (
     transfer,
     write_postings,
 )
-from billing.common import Database, Metrics, Problem, Session, key_reused
+from billing.common import Database, Metrics, Problem, Session, Unavailable, key_reused
 
 BATCH = 100
+PATIENCE_S = 3.0  # a debit that waited longer is refused before anything is done for it
 TO = "revenue:content"
 
 
@@ -46,6 +48,15 @@ class Reply:
     body: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A debit whose client waits; ``since`` by the monotonic clock."""
+
+    debit: Debit
+    reply: asyncio.Future[Reply]
+    since: float
+
+
 _STORED = "select key, fingerprint, status, body from idempotency_key where key = any($1::text[])"
 
 _STORE = """
@@ -59,15 +70,15 @@ class Till:
     def __init__(self, database: Database, metrics: Metrics) -> None:
         self._database = database
         self._metrics = metrics
-        self._waiting: list[tuple[Debit, asyncio.Future[Reply]]] = []
+        self._waiting: list[Waiting] = []
         self._work = asyncio.Event()
 
     async def charge(self, debit: Debit) -> Reply:
         """The answer to a debit, once it is committed. Raises Problem, or what broke the transaction."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((debit, future))
+        waiting = Waiting(debit, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._waiting.append(waiting)
         self._work.set()
-        reply = await future
+        reply = await waiting.reply
         if reply.fingerprint != debit.fingerprint:
             raise key_reused(debit.key)
         return reply
@@ -78,27 +89,27 @@ class Till:
             batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
             if not self._waiting:
                 self._work.clear()
-            await self._serve([(debit, future) for debit, future in batch if not future.done()])
+            oldest = time.monotonic() - PATIENCE_S
+            _refuse([one for one in batch if one.since < oldest], Unavailable("the database is too slow"))
+            await self._serve([one for one in batch if not one.reply.done()])
 
-    async def _serve(self, batch: Sequence[tuple[Debit, asyncio.Future[Reply]]]) -> None:
-        debits = [debit for debit, _ in batch]
+    async def _serve(self, batch: Sequence[Waiting]) -> None:
+        if not batch:
+            return
+        debits = [one.debit for one in batch]
         try:
             replies = await self._database.run(lambda session: self.charge_batch(session, debits))
         except Exception as error:
             self._metrics.add("credit.failed_batches")
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            _refuse(batch, error)
             return
-        for debit, future in batch:
-            if future.done():
-                continue
-            reply = replies.get(debit.key)
-            if reply is None:
-                future.set_exception(Problem(404, "no such subscriber", str(debit.subscriber)))
-            else:
-                future.set_result(reply)
         self._metrics.add("credit.batches")
+        for one in batch:
+            reply = replies.get(one.debit.key)
+            if reply is None:
+                _refuse([one], Problem(404, "no such subscriber", str(one.debit.subscriber)))
+            elif not one.reply.done():
+                one.reply.set_result(reply)
 
     async def charge_batch(self, session: Session, debits: Sequence[Debit]) -> dict[str, Reply]:
         """Decide and post a batch; the replies are stored in the same transaction.
@@ -122,6 +133,12 @@ class Till:
         await write_postings(session, transfers, accounts)
         await _store(session, decided)
         return replies | decided
+
+
+def _refuse(waiting: Sequence[Waiting], error: Exception) -> None:
+    for one in waiting:
+        if not one.reply.done():
+            one.reply.set_exception(error)
 
 
 def _decide(debits: Sequence[Debit], accounts: dict[str, Account]) -> tuple[dict[str, Reply], list[Transfer]]:

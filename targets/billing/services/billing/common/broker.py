@@ -98,6 +98,7 @@ class Broker:
             name=self._service,
             allow_reconnect=False,
             connect_timeout=2,
+            reconnect_time_wait=0.25,  # also between the tries of a first connect
             ping_interval=1,
             max_outstanding_pings=2,
             closed_cb=closed,

@@ -196,7 +196,7 @@ class Database:
     async def run(self, work: Callable[[Session], Awaitable[T]], *, attempts: int = 3) -> T:
         """``work`` in a transaction; run again when the database, not the work, made it fail.
 
-        Never again once the commit is in doubt.
+        Never again once the commit is in doubt, nor when there was no connection to be had.
         """
         while True:
             attempts -= 1
@@ -205,8 +205,8 @@ class Database:
                     result = await work(session)
                 return result
             except Exception as error:
-                in_doubt = isinstance(error, CommitInDoubt)
-                if attempts < 1 or in_doubt or not is_infrastructure(error):
+                final = isinstance(error, CommitInDoubt | Unavailable)
+                if attempts < 1 or final or not is_infrastructure(error):
                     raise
                 self._metrics.add("database.retries")
 

@@ -165,7 +165,7 @@ class PaymentStore:
             json.dumps(answer),
             event_id,
             event_json(event_id, event_fields(payment, psp)),
-            attempts=2,
+            attempts=3,
         )
         self._outbox.wake()
         return bool(done)
@@ -183,7 +183,7 @@ class PaymentStore:
             json.dumps(answer),
             event_id,
             event_json(event_id, event_fields(payment, psp)),
-            attempts=2,
+            attempts=3,
         )
         self._outbox.wake()
         return bool(done)
