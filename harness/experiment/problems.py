@@ -89,6 +89,11 @@ class Problems:
 
     def raise_any(self) -> None:
         """Raise what was found, in the order of the file; nothing when nothing was."""
+        others = [error for error in self._found if not isinstance(error, ExperimentError)]
+        if len(others) > 1:  # a target's file: the places stand in the messages
+            raise type(others[0])("\n".join(str(error) for error in others))
+        if others:
+            raise others[0]
         errors = [error for error in self._found if isinstance(error, ExperimentError)]
         errors.sort(key=lambda error: (error.mark.line, error.mark.column))
         if len(errors) == 1:
