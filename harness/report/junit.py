@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
-from harness.check.verdict import InvariantVerdict
+from harness.check.verdict import ExpectationVerdict, InvariantVerdict
 from harness.evidence.folder import write_text
 from harness.report import words
 from harness.report.reading import Run
@@ -69,9 +69,7 @@ def _cases(run: Run) -> Iterable[Case]:
     yield Case("run", "verdict", words.answer_of(run), words.headline(run), reasons)
     if run.verdict:
         for item in run.verdict.expectations:
-            limit = "" if item.limit is None else f", limit {words.number(item.limit, item.unit)}"
-            figures = f"measured {words.measured(item)}{limit}"
-            yield Case("expectations", item.text, item.verdict, item.reason or figures, figures)
+            yield Case("expectations", item.text, item.verdict, _figures(item), item.reason)
         for invariant in run.verdict.invariants:
             name = f"{invariant.id} {invariant.title}"
             message = (
@@ -80,6 +78,13 @@ def _cases(run: Run) -> Iterable[Case]:
             yield Case("invariants", name, invariant.verdict, message, _counter_examples(invariant))
     for number, line in enumerate(fault_lines(run), 1):
         yield _fault_case(number, line)
+
+
+def _figures(item: ExpectationVerdict) -> str:
+    """``measured 612 ms, limit 500 ms``; without a limit, the reason."""
+    if item.limit is None:
+        return item.reason
+    return f"measured: {words.measured(item)}, limit: {words.number(item.limit, item.unit)}"
 
 
 def _counter_examples(invariant: InvariantVerdict) -> str:

@@ -18,6 +18,7 @@ STYLES: dict[words.AnyAnswer, str] = {
     "not_applicable": "dim",
 }
 MAX_ROWS = 12
+MAX_REASONS = 6
 
 
 def print_verdict(verdict: Verdict, console: Console) -> None:
@@ -26,7 +27,9 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
     title = Text(f" {words.SYMBOLS[answer]} {words.WORDS[answer]} ", style=f"bold reverse {STYLES[answer]}")
     lines = [Text.assemble(title, "  ", (words.one_line(verdict.name), "bold"))]
     lines.append(Text(words.one_line(words.headline_of_verdict(verdict))))
-    lines += [Text(f"• {words.one_line(reason)}") for reason in words.reasons_of_verdict(verdict)[:6]]
+    reasons = words.reasons_of_verdict(verdict)
+    if len(reasons) > 1 or (reasons and reasons[0] not in words.headline_of_verdict(verdict)):
+        lines += [Text(f"• {words.one_line(reason)}") for reason in reasons[:MAX_REASONS]]
     console.print(Panel(Text("\n").join(lines), border_style=STYLES[answer], box=box.ROUNDED, padding=(0, 1)))
     console.print(_expectations(verdict))
     console.print(_invariants(verdict))
@@ -43,7 +46,9 @@ def _table(*heads: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False, header_style="dim")
     for head in heads:
         figure = head in ("measured", "limit", "checked", "violations")
-        table.add_column(head, justify="right" if figure else "left", no_wrap=figure or not head)
+        table.add_column(
+            head, justify="right" if figure else "left", no_wrap=figure or head in ("", "expectation")
+        )
     return table
 
 

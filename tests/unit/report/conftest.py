@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def at(seconds: float) -> int:
     return ZERO_NS + int(seconds * 1e9)
 
 
+@lru_cache
 def operations(length_s: int, rate: int, error: str) -> pa.Table:
     """Open-loop traffic that suffers from 10 s on and is well again at 33 s."""
     chance = random.Random(7)

@@ -33,7 +33,7 @@ def test_buckets_outcomes_and_latencies(tmp_path: Path) -> None:
     rows = [
         ("topup", 0.1, 0.010, "ok"),
         ("topup", 0.9, 0.030, "ok"),
-        ("topup", 0.95, 0.001, "fail"),
+        ("topup", 0.95, 0.9, "fail"),
         ("balance", 0.5, 0.002, "ok"),
         ("topup", 2.0, None, "unknown"),
         ("other", 2.5, 0.5, "ok"),
