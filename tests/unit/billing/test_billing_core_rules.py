@@ -1,0 +1,207 @@
+"""Rules of the core services that need no server: what may be concluded, decided, shown."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.charging.credit import Debit, _decide
+from billing.charging.events import transfer_of
+from billing.charging.ledger import Account, Leg, Transfer, main_account
+from billing.common import Answer, Event, RetryBudget, fingerprint
+from billing.common.hosts import DatabaseUrl
+from billing.edge.status import Component, worst
+from billing.payments.cashier import may_fail_over
+from billing.payments.psp import Outcome, charge_outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (201, Outcome.CAPTURED),
+        (402, Outcome.DECLINED),
+        (409, Outcome.VOID),
+        (200, Outcome.UNKNOWN),
+        (404, Outcome.UNKNOWN),
+        (429, Outcome.UNKNOWN),
+        (500, Outcome.UNKNOWN),
+        (503, Outcome.UNKNOWN),
+    ],
+)
+def test_only_a_clear_answer_of_a_psp_proves_anything(status: int, outcome: Outcome) -> None:
+    assert charge_outcome(Answer(status, {}, {})) is outcome
+
+
+def test_the_other_psp_is_tried_only_when_the_first_holds_nothing() -> None:
+    assert {outcome for outcome in Outcome if may_fail_over(outcome)} == {Outcome.VOID, Outcome.ABSENT}
+
+
+def test_a_fingerprint_depends_on_what_is_asked_and_not_on_how_it_is_written() -> None:
+    assert fingerprint("topup", {"a": 1, "b": 2}) == fingerprint("topup", {"b": 2, "a": 1})
+    assert fingerprint("topup", {"a": 1}) != fingerprint("topup", {"a": 2})
+    assert fingerprint("topup", {"a": 1}) != fingerprint("charge", {"a": 1})
+
+
+def test_retries_stay_within_their_share_of_calls() -> None:
+    budget = RetryBudget(share=0.15, stock=5)
+    granted = 0
+    for _ in range(1000):
+        budget.called()
+        granted += budget.take()
+        granted += budget.take()
+    assert 145 <= granted <= 155
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "wanted"),
+    [
+        (
+            "postgresql://payments@db-1:5432,db-2:6000/billing?target_session_attrs=read-write",
+            (("db-1", 5432), ("db-2", 6000)),
+            "read-write",
+        ),
+        ("postgresql://charging@127.0.0.1/billing", (("127.0.0.1", 5432),), "any"),
+    ],
+)
+def test_a_database_url_names_all_its_hosts(url: str, hosts: tuple[Any, ...], wanted: str) -> None:
+    parsed = DatabaseUrl.parse(url)
+    assert (parsed.hosts, parsed.wanted, parsed.name) == (hosts, wanted, "billing")
+
+
+def test_an_unknown_wish_for_a_host_is_an_error() -> None:
+    with pytest.raises(SystemExit, match="target_session_attrs"):
+        DatabaseUrl.parse("postgresql://a@b:1/billing?target_session_attrs=read-writ")
+
+
+def event(subject: str, **fields: Any) -> Event:
+    return Event(uuid4(), subject, fields)
+
+
+SETTLED = {"payment_id": "p", "key": "k", "subscriber": 7, "amount_minor": 500, "psp": "psp_b"}
+CLOSED = {"period": "P1", "partner": "alfa", "total_minor": 40}
+
+
+@pytest.mark.parametrize(
+    ("event", "legs"),
+    [
+        (event("payment.settled", **SETTLED), {"psp_b:cash": -500, "sub:7:main": 500}),
+        (
+            event("cdr.rated", record_id="r", subscriber=7, charge_minor=3),
+            {"sub:7:main": -3, "revenue:usage": 3},
+        ),
+        (
+            event("settlement.closed", direction="out", **CLOSED),
+            {"partner:alfa:receivable": -40, "revenue:roaming": 40},
+        ),
+        (
+            event("settlement.closed", direction="in", **CLOSED),
+            {"cost:roaming": -40, "partner:alfa:payable": 40},
+        ),
+    ],
+)
+def test_events_become_the_transfers_of_the_contract(event: Event, legs: dict[str, int]) -> None:
+    item = transfer_of(event)
+    assert item is not None
+    assert {leg.account: leg.amount_minor for leg in item.legs} == legs
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        event("payment.settled", **{**SETTLED, "psp": "psp_c"}),
+        event("payment.settled", **{**SETTLED, "amount_minor": -500}),
+        event("payment.settled", **{**SETTLED, "amount_minor": 1.5}),
+        event("cdr.rated", record_id="r", subscriber=7),
+        event("settlement.closed", direction="sideways", **CLOSED),
+        event("cdr.roaming", record_id="r"),
+    ],
+)
+def test_an_event_that_makes_no_sense_is_refused(bad: Event) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        transfer_of(bad)
+
+
+def test_legs_that_do_not_sum_to_zero_never_become_a_transfer() -> None:
+    with pytest.raises(ValueError, match="sum to 0"):
+        Transfer(uuid4(), "topup", "r", "k", (Leg("a", 1), Leg("b", -2)))
+
+
+@given(
+    balance=st.integers(-50, 200),
+    limit=st.integers(0, 100),
+    asked=st.lists(st.tuples(st.sampled_from([1, 2, 3]), st.integers(1, 90)), max_size=12),
+)
+def test_debits_of_a_batch_together_respect_each_limit(
+    balance: int, limit: int, asked: list[tuple[int, int]]
+) -> None:
+    """Subscriber 3 is unknown: no reply. Everyone else pays exactly while the limit allows it."""
+    accounts = {main_account(n): Account(balance, limit, 1) for n in (1, 2)}
+    debits = [Debit(f"k{i}", "f", who, amount) for i, (who, amount) in enumerate(asked)]
+    replies, transfers = _decide(debits, accounts)
+    paid = {item.key for item in transfers}
+    left = {1: balance, 2: balance}
+    for debit in debits:
+        if debit.subscriber == 3:
+            assert debit.key not in replies
+            continue
+        affordable = left[debit.subscriber] - debit.amount_minor >= -limit
+        assert (debit.key in paid) == affordable
+        assert replies[debit.key].status == (201 if affordable else 402)
+        if affordable:
+            left[debit.subscriber] -= debit.amount_minor
+            assert replies[debit.key].body["balance_minor"] == left[debit.subscriber]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def visits(component: Component, good: int, bad: int) -> None:
+    for number in range(good + bad):
+        with component.visit() as visit:
+            visit.good = number < good
+
+
+def test_a_component_s_colour_follows_its_traffic_and_its_probes() -> None:
+    clock = Clock()
+    component = Component(clock)
+    visits(component, good=0, bad=3)
+    assert component.colour() == "green", "three requests are too few to judge by"
+    visits(component, good=20, bad=0)
+    assert component.colour() == "yellow"
+    visits(component, good=0, bad=30)
+    assert component.colour() == "red"
+    clock.now += 3
+    assert component.colour() == "green", "the window has passed"
+    component.probed(False)
+    assert component.colour() == "green", "one lost probe is no outage"
+    component.probed(False)
+    assert component.colour() == "red"
+    component.probed(True)
+    assert component.colour() == "green"
+
+
+def test_requests_that_hang_count_before_they_end() -> None:
+    clock = Clock()
+    component = Component(clock)
+    hanging = [component.visit() for _ in range(5)]
+    for visit in hanging:
+        visit.__enter__()
+    assert component.colour() == "green"
+    clock.now += 1.1
+    assert component.colour() == "red"
+    for visit in hanging:
+        visit.__exit__(None, None, None)
+
+
+def test_the_worst_colour_wins() -> None:
+    assert worst(["green", "red", "yellow"]) == "red"
+    assert worst([]) == "green"
