@@ -133,7 +133,7 @@ def test_a_stall_neither_thins_the_load_nor_hides(make: Make) -> None:
     over_ns = live[-1].at_ns + 10**9
     assert sum(second.finished for second in live) == sum(r["completed_ns"] < over_ns for r in rows) > 350
     assert (live[2].p99_ms or 0) > 1500 and live[1].in_flight > 60
-    assert summary.lag_p99_ms < 100, "waiting for answers is no lag of the generator"
+    assert summary.lag_p99_ms < 500, "waiting for answers is no lag of the generator"
 
 
 def test_at_the_bound_of_the_pool_arrivals_wait_and_none_is_dropped(make: Make) -> None:
