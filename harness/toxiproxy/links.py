@@ -72,10 +72,11 @@ class LinkLayer:
         self._lock = threading.RLock()
 
     # --- changes --------------------------------------------------------------------------------
-    def create(self, name: str, listen: str, upstream: str) -> None:
+    def create(self, name: str, listen: str, upstream: str) -> str:
         """A link that listens on ``listen`` and dials ``upstream`` (both ``host:port``), enabled.
 
-        The engine accepts a connection before it dials, so a connect says nothing about the upstream.
+        Returns where it listens; port 0 asks for a free one, which it then keeps. The engine accepts a
+        connection before it dials, so a connect says nothing about the upstream.
         """
         _check_name(name, "link")
         with self._lock:
@@ -83,6 +84,9 @@ class LinkLayer:
                 raise LinkError(f"link {name!r} exists already")
             wanted = LinkState(name, listen, upstream)
             self._change(wanted, lambda: self._client.create(name, listen, upstream, True))
+            found = self.state(name).listen
+            self._wanted[name] = replace(wanted, listen=found)
+            return found
 
     def set_enabled(self, name: str, enabled: bool) -> None:
         """False ends every open connection (FIN) and refuses new ones; True listens again. Idempotent."""

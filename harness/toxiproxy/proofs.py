@@ -346,8 +346,9 @@ def slicer(
 
     One exchange of a few hundred bytes: slices larger than that leave nothing to see.
     """
-    volume = carry(listen, protocol, up=1, down=0, timeout_s=timeout_s)
-    beside = carry(direct, protocol, up=1, down=0, timeout_s=timeout_s) if direct else None
+    quiet_s = 0.05 + 2 * toxic.delay / 1_000_000
+    volume = carry(listen, protocol, up=1, down=0, timeout_s=timeout_s, quiet_s=quiet_s)
+    beside = carry(direct, protocol, up=1, down=0, timeout_s=timeout_s, quiet_s=quiet_s) if direct else None
     upstream = toxic.stream == "upstream"
     slices = (volume.sent if upstream else volume.received) // (toxic.average_size + toxic.size_variation)
     gaps_ms = max(slices - 1, 0) * toxic.delay / 1000

@@ -35,10 +35,14 @@ class Volume:
     error: str | None = None
 
 
-def carry(listen: str, protocol: Protocol, *, up: int, down: int, timeout_s: float) -> Volume:
+def carry(
+    listen: str, protocol: Protocol, *, up: int, down: int, timeout_s: float, quiet_s: float = 0.0
+) -> Volume:
     """Ask until at least ``up`` bytes were sent and ``down`` received, and all was answered.
 
-    Stops early at ``MAX_REQUESTS``, at the end of the connection, or after ``timeout_s``.
+    An answer counts when its beginning is there; ``quiet_s`` goes on reading until nothing more came
+    for that long (not part of ``elapsed_s``). Stops early at ``MAX_REQUESTS``, at the end of the
+    connection, or after ``timeout_s``.
     """
     if protocol not in ("http", "nats"):
         return Volume(0, 0, 0, 0, 0, 0.0, False, f"a {protocol} link takes no volume of harmless requests")
@@ -47,7 +51,7 @@ def carry(listen: str, protocol: Protocol, *, up: int, down: int, timeout_s: flo
     except OSError as error:
         return Volume(0, 0, 0, 0, 0, 0.0, False, str(error))
     with held:
-        return _Carrier(held, protocol, up, down).run(timeout_s)
+        return _Carrier(held, protocol, up, down).run(timeout_s, quiet_s)
 
 
 class _Carrier:
@@ -60,9 +64,10 @@ class _Carrier:
         self._up, self._down = up, down
         self._to_send = b""
         self._tail = b""
+        self._last = 0.0
         self.sent = self.received = self.requests = self.answers = self.pieces = 0
 
-    def run(self, timeout_s: float) -> Volume:
+    def run(self, timeout_s: float, quiet_s: float) -> Volume:
         self._held.setblocking(False)
         started = time.monotonic()
         ended, error = False, None
@@ -73,12 +78,20 @@ class _Carrier:
                     error = f"not all was answered within {timeout_s:g} s"
                     break
                 ended = self._turn(left)
+            self._last = time.monotonic()
+            while quiet_s and not ended and self._last < started + timeout_s and self._more_within(quiet_s):
+                ended = self._turn(0)
+                self._last = time.monotonic()
         except OSError as reset:
             ended, error = True, str(reset)
-        elapsed_s = time.monotonic() - started
+            self._last = time.monotonic()
+        elapsed_s = self._last - started
         return Volume(
             self.sent, self.received, self.requests, self.answers, self.pieces, elapsed_s, ended, error
         )
+
+    def _more_within(self, quiet_s: float) -> bool:
+        return bool(select.select([self._held], [], [], quiet_s)[0])
 
     def _all_done(self) -> bool:
         return not self._wants_more() and not self._to_send and self.answers >= self.requests

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 from harness.toxiproxy.builtin.specs import Direction, ToxicSpec
-from harness.toxiproxy.builtin.stages import LimitData, Stage, make_stage
+from harness.toxiproxy.builtin.stages import Gate, LimitData, Stage, make_stage
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -82,6 +82,7 @@ class Lane:
         "_blocks",
         "_count",
         "_counted",
+        "_gate",
         "direction",
         "done",
         "ended",
@@ -103,7 +104,8 @@ class Lane:
         self.source: asyncio.Transport | None = None
         self.sink: asyncio.Transport | None = None
         self.write: Callable[[bytes], None] = self._lose
-        self.head: Stage | None = None
+        self._gate = Gate(self)
+        self.head: Stage | None = self._gate
         self.stages: list[Stage] = []
         self.received = 0
         self.sent = 0
@@ -180,9 +182,12 @@ class Lane:
             self.source.resume_reading()
 
     # --- toxics ---------------------------------------------------------------------------------------
-    def start_with(self, specs: Iterable[ToxicSpec]) -> None:
-        for spec in specs:
-            self.add(spec)
+    def open(self, specs: Iterable[ToxicSpec]) -> None:
+        """Both sockets are there: let data through, by these toxics."""
+        self.stages = [make_stage(self, spec) for spec in specs]
+        self._link()
+        self._gate.next = self.head
+        self._gate.open()
 
     def add(self, spec: ToxicSpec) -> None:
         if self.ended or self.done:
@@ -219,5 +224,5 @@ class Lane:
 
     def _link(self) -> None:
         self.head = self.stages[0] if self.stages else None
-        for stage, following in zip(self.stages, [*self.stages[1:], None], strict=True):
-            stage.next = following
+        for place, stage in enumerate(self.stages):
+            stage.next = self.stages[place + 1] if place + 1 < len(self.stages) else None

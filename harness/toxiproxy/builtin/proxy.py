@@ -34,7 +34,7 @@ class Connection:
         self.server = Side(self.down, self.up, self.side_lost)
 
     async def dial(self) -> None:
-        """The client was accepted already, and waits unread."""
+        """The client was accepted already."""
         host, port = split_address(self.proxy.upstream)
         try:
             await self.loop.create_connection(lambda: self.server, host, port)
@@ -49,12 +49,11 @@ class Connection:
         self._start()
 
     def _start(self) -> None:
-        for lane in (self.up, self.down):
-            lane.start_with(self.proxy.toxics[lane.direction])
         if any(spec.type == "reset_peer" for chain in self.proxy.toxics.values() for spec in chain):
             self.client.reset_on_close()
             self.server.reset_on_close()
-        self.up.unblock()
+        for lane in (self.up, self.down):
+            lane.open(self.proxy.toxics[lane.direction])
 
     def abort(self) -> None:
         """Close both sockets now, whatever is still to be written."""
@@ -71,7 +70,7 @@ class Connection:
 
 
 class ClientSide(Side):
-    """The accepted socket: it is not read before the upstream is there."""
+    """The accepted socket. What it sends before the upstream is there waits at its lane's gate."""
 
     __slots__ = ("_connection",)
 
@@ -83,7 +82,6 @@ class ClientSide(Side):
         super().connection_made(transport)
         connection = self._connection
         connection.proxy.connections.add(connection)
-        connection.up.block()
         connection.proxy.keep(connection.loop.create_task(connection.dial()))
 
 

@@ -18,6 +18,8 @@ from harness.toxiproxy.builtin.specs import ToxicSpec
 
 GRAIN_S = 0.0005  # event loops round timers to milliseconds; sooner than this counts as now
 
+GATE = ToxicSpec("", "noop", "upstream", 1.0, {})
+
 
 class Chain(Protocol):
     """What a stage needs of its lane."""
@@ -80,6 +82,31 @@ class Stage:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Gate(Stage):
+    """Before the upstream is there: holds the first read, stops the reading, and gives all on when opened."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__(chain, GATE)
+        self._early: list[tuple[bytes, float]] = []
+        self._ended = False
+
+    def feed(self, data: bytes, stamp: float) -> None:
+        if not self._early:
+            self.chain.block()
+        self._early.append((data, stamp))
+
+    def end(self) -> None:
+        self._ended = True
+
+    def open(self) -> None:
+        for data, stamp in self._early:
+            self.emit(data, stamp)
+        if self._ended:
+            self.emit_end()
+        if self._early:
+            self.chain.unblock()
 
 
 class Queued(Stage):

@@ -1,0 +1,216 @@
+"""Each proof is False while the fault is not there, and True when it is, on both engines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.toxiproxy import proofs
+from harness.toxiproxy.canary import Protocol, probe
+from harness.toxiproxy.toxics import (
+    Bandwidth,
+    Latency,
+    LimitData,
+    ResetPeer,
+    Slicer,
+    SlowClose,
+    Stream,
+    Timeout,
+)
+from tests.conformance.toxiproxy.conftest import Bench, free_port
+from tests.conformance.toxiproxy.upstreams import Upstream, dial, eventually, http, one_byte, silent
+
+NAME = "payments->db-1"
+PROTOCOLS: tuple[Protocol, ...] = ("http", "postgres", "nats")
+STREAMS: tuple[Stream, ...] = ("upstream", "downstream")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An address for each protocol; NATS is a real server."""
+    nats_server = Path(sys.executable).parent / "nats-server"
+    port = free_port()
+    log = (tmp_path_factory.mktemp("nats") / "nats.log").open("wb")
+    nats = subprocess.Popen([nats_server, "-a", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    upstreams = {"http": Upstream(http), "postgres": Upstream(one_byte)}
+    addresses = {name: upstream.address for name, upstream in upstreams.items()} | {
+        "nats": f"127.0.0.1:{port}"
+    }
+    assert eventually(lambda: probe(addresses["nats"], "nats", 1).replied, 10)
+    yield addresses
+    for upstream in upstreams.values():
+        upstream.close()
+    nats.kill()
+    nats.wait()
+    log.close()
+
+
+@pytest.fixture
+def link(bench: Bench, servers: dict[str, str]):  # type: ignore[no-untyped-def]
+    """``link(protocol)`` -> where a link to that server listens."""
+    return lambda protocol: bench.links.create(NAME, "127.0.0.1:0", servers[protocol])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_canary_is_answered_on_a_healthy_link(link, protocol: Protocol) -> None:  # type: ignore[no-untyped-def]
+    canary = probe(link(protocol), protocol, 2)
+    assert canary.replied and canary.rtt_ms and canary.rtt_ms < 500 and canary.error is None
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("way", ["both", "to", "from"])
+def test_drop(bench: Bench, link, protocol: Protocol, way: proofs.Way) -> None:  # type: ignore[no-untyped-def]
+    listen = link(protocol)
+    streams = {"both": STREAMS, "to": STREAMS[:1], "from": STREAMS[1:]}[way]
+
+    def drop(asked: proofs.Way) -> proofs.Drop:
+        return proofs.drop(bench.links, NAME, listen, protocol, asked, timeout_s=0.15)
+
+    assert not drop(way).proved
+    for stream in streams:
+        bench.links.add_toxic(NAME, stream, Timeout(stream=stream, timeout=0))
+    seen = drop(way)
+    assert seen.proved and seen.seen.exact, seen
+    other: proofs.Way = "from" if way == "to" else "to"
+    if way != "both":
+        assert not drop(other).proved, "the wrong way is not proved"
+    for stream in streams:
+        bench.links.remove_toxic(NAME, stream)
+    assert not drop(way).proved
+
+
+def test_a_hung_server_is_not_a_drop(bench: Bench) -> None:
+    listen = bench.link(silent, NAME)
+    seen = [
+        proofs.drop(bench.links, NAME, listen, "http", way, timeout_s=0.2) for way in ("both", "to", "from")
+    ]
+    assert not any(drop.proved for drop in seen), seen
+
+
+def test_a_drop_is_proved_beside_other_traffic(bench: Bench, link) -> None:  # type: ignore[no-untyped-def]
+    """Connections from before, whose bytes had passed, close while the canary does."""
+    listen = link("http")
+    old = [dial(listen) for _ in range(30)]
+    for held in old:
+        held.sendall(b"GET /live HTTP/1.1\r\n\r\n")
+        held.recv(1000)
+    bench.links.add_toxic(NAME, "cut", Timeout(stream="upstream", timeout=0))
+
+    def trickle() -> None:
+        for held in old:
+            held.close()
+            time.sleep(0.03)
+
+    closer = threading.Thread(target=trickle)
+    closer.start()
+    assert proofs.drop(bench.links, NAME, listen, "http", "to", timeout_s=0.2).proved
+    closer.join()
+
+
+def test_reject(bench: Bench, link) -> None:  # type: ignore[no-untyped-def]
+    listen = link("http")
+    assert not proofs.reject(bench.links, NAME, listen).proved
+    bench.links.set_enabled(NAME, False)
+    assert proofs.reject(bench.links, NAME, listen).proved
+    assert probe(listen, "http", 1).refused
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_latency(bench: Bench, link, servers, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
+    listen = link(protocol)
+    before = probe(listen, protocol, 2).rtt_ms
+    assert not proofs.latency(listen, protocol, at_least_ms=80, direct=servers[protocol]).proved
+    bench.links.add_toxic(NAME, "slow", Latency(stream=stream, latency=100))
+    seen = proofs.latency(listen, protocol, at_least_ms=80, direct=servers[protocol])
+    assert seen.proved and seen.added_ms and 80 <= seen.added_ms < 250
+    assert proofs.latency(listen, protocol, at_least_ms=80, before_ms=before).proved
+
+
+def test_a_slow_server_is_not_latency(bench: Bench) -> None:
+    def slow(held) -> None:  # type: ignore[no-untyped-def]
+        while held.recv(65536):
+            time.sleep(0.1)
+            held.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    listen = bench.link(slow, NAME)
+    direct = bench.links.state(NAME).upstream
+    assert not proofs.latency(listen, "http", at_least_ms=80, direct=direct).proved
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_reset(bench: Bench, link, servers, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
+    listen = link(protocol)
+    assert not proofs.reset(listen, protocol, timeout_s=1, direct=servers[protocol]).proved
+    bench.links.add_toxic(NAME, "reset", ResetPeer(stream=stream, timeout=20))
+    assert proofs.reset(listen, protocol, timeout_s=1, direct=servers[protocol]).proved
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_slow_close(bench: Bench, link, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
+    listen = link(protocol)
+    toxic = SlowClose(stream=stream, delay=150)
+    assert not proofs.slow_close(listen, protocol, toxic).proved
+    bench.links.add_toxic(NAME, "late", toxic)
+    assert proofs.slow_close(listen, protocol, toxic).proved
+
+
+@pytest.mark.parametrize("protocol", ["http", "nats"])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_limit_data(bench: Bench, link, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
+    listen = link(protocol)
+    toxic = LimitData(stream=stream, bytes=1234)
+    assert not proofs.limit_data(bench.links, NAME, listen, protocol, toxic).proved
+    bench.links.add_toxic(NAME, "limit", toxic)
+    seen = proofs.limit_data(bench.links, NAME, listen, protocol, toxic)
+    assert seen.proved, seen
+
+
+@pytest.mark.parametrize("protocol", ["http", "nats"])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_bandwidth(bench: Bench, link, servers, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
+    listen = link(protocol)
+    toxic = Bandwidth(stream=stream, rate=15)
+    assert not proofs.bandwidth(listen, protocol, toxic, direct=servers[protocol]).proved
+    bench.links.add_toxic(NAME, "narrow", toxic)
+    seen = proofs.bandwidth(listen, protocol, toxic, direct=servers[protocol])
+    assert seen.proved, seen
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_slicer(bench: Bench, link, servers, stream: Stream) -> None:  # type: ignore[no-untyped-def]
+    listen = link("http")
+    toxic = Slicer(stream=stream, average_size=8, delay=8000)
+    assert not proofs.slicer(listen, "http", toxic, direct=servers["http"]).proved
+    bench.links.add_toxic(NAME, "slices", toxic)
+    seen = proofs.slicer(listen, "http", toxic, direct=servers["http"])
+    assert seen.proved, seen
+
+
+def test_a_paused_server_behind_a_link_is_neither_refused_nor_reset(
+    bench: Bench, servers: dict[str, str]
+) -> None:
+    """What a canary shows of a frozen process: the kernel accepts, nobody answers."""
+    code = "import socket,sys,time; s=socket.create_server(('127.0.0.1',int(sys.argv[1]))); time.sleep(60)"
+    port = free_port()
+    frozen = subprocess.Popen([sys.executable, "-c", code, str(port)])
+    try:
+        assert eventually(lambda: probe(f"127.0.0.1:{port}", "tcp", 1).connected, 10)
+        os.kill(frozen.pid, signal.SIGSTOP)
+        listen = bench.links.create(NAME, "127.0.0.1:0", f"127.0.0.1:{port}")
+        canary = probe(listen, "http", 0.2)
+        assert canary.silent and not canary.refused and not canary.reset
+        assert not proofs.drop(bench.links, NAME, listen, "http", "both", timeout_s=0.2).proved
+    finally:
+        frozen.kill()
+        frozen.wait()
