@@ -5,6 +5,7 @@ Money is counted three times in each test: by the client's answer, by the PSPs' 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -18,11 +19,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
+import nats
 import psycopg
 import pytest
 import requests
 
+from billing.common import Database, Limits, Log, Metrics, Unavailable
 from harness.spawn import LocalChild, LocalSpawner
+from tests.integration.billing_processes import Muffler
 
 TARGET = Path(__file__).parents[2] / "targets" / "billing"
 SUBSCRIBER = 901
@@ -182,6 +187,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterat
         yield stack
     finally:
         stack.close()
+
+
+async def _publish(url: str, subject: str, data: bytes) -> None:
+    client = await nats.connect(url)
+    await client.jetstream().publish(subject, data)
+    await client.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def poison(stack: Stack) -> None:
+    """Two messages nobody can apply, ahead of all others; the last test looks what became of them."""
+    broker = f"nats://127.0.0.1:{stack.ports['broker']}"
+    nonsense = {"event_id": str(uuid4()), "psp": "psp_z", "payment_id": "x", "amount_minor": 1}
+    for data in (b"\x00 no event", json.dumps(nonsense).encode()):
+        asyncio.run(_publish(broker, "payment.settled", data))
 
 
 @pytest.fixture(autouse=True)
@@ -366,3 +386,84 @@ def test_a_drain_finishes_what_is_in_flight_and_refuses_the_rest(stack: Stack) -
     assert stack.children["payments"].wait(12) == 0
     stack.start("payments")
     eventually(lambda: stack.state(mine) in ("settled", "failed"), 8, "the end of the payment")
+
+
+def test_what_cannot_be_applied_is_parked_and_can_be_replayed(stack: Stack) -> None:
+    parked = "select count(*) from charging.dead_letter where attempts = 8 and replayed_at is null"
+    eventually(lambda: stack.count(parked) == 2, 12, "both poisoned events are parked")
+    mine, event_id = key(), str(uuid4())
+    fields = {"payment_id": mine, "key": mine, "subscriber": SUBSCRIBER, "amount_minor": 50, "psp": "psp_a"}
+    stack.database.execute(
+        """insert into charging.dead_letter (event_id, consumer, subject, payload, attempts, error)
+           values (%s, 'charging', 'payment.settled', %s, 8, 'a bug since mended')""",
+        [event_id, json.dumps({"event_id": event_id, **fields})],
+    )
+    for expected in ({"replayed": 1, "failed": 2}, {"replayed": 0, "failed": 2}):
+        answer = requests.post(f"{stack.url('charging')}/dlq/replay", timeout=10)
+        assert answer.json() == {"charging": expected}
+    assert stack.credited(mine) == [50]
+
+
+def _database(hosts: str, **limits: float) -> Database:
+    url = f"postgresql://payments@{hosts}/billing?target_session_attrs=read-write"
+    small: dict[str, Any] = {"size": 2, "checkout": 1.0, "connect": 1.0, "command": 1.0, **limits}
+    return Database(url, service="test", metrics=Metrics(), log=Log("test"), limits=Limits(**small))
+
+
+def test_a_connection_is_found_past_a_silent_host_and_a_hollow_one(stack: Stack) -> None:
+    """A dead server behind a proxy accepts and closes; a cut one accepts and says nothing."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def ask(silent_port: int) -> float:
+        hollow = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        hollow_port = hollow.sockets[0].getsockname()[1]
+        database = _database(f"127.0.0.1:{silent_port},127.0.0.1:{hollow_port},{stack.host}")
+        began = time.monotonic()
+        assert await database.fetchval("select 1") == 1
+        database.close()
+        hollow.close()
+        return time.monotonic() - began
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert asyncio.run(ask(silent.getsockname()[1])) < 0.7
+
+
+def test_a_link_gone_silent_is_given_up_and_used_again_when_healed(stack: Stack) -> None:
+    link = Muffler(upstream_port=int(stack.host.split(":")[1]))
+
+    async def scenario() -> None:
+        database = _database(f"127.0.0.1:{link.port}")
+        assert await database.fetchval("select 1") == 1
+        link.mute = True
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):  # sent, and no answer: in doubt
+            await database.fetchval("select 1")
+        with pytest.raises(Unavailable):  # nothing sent
+            await database.fetchval("select 1")
+        assert time.monotonic() - began < 3.0
+        link.mute = False
+        assert await database.fetchval("select 1") == 1
+        database.close()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        link.close()
+
+
+def test_connections_to_a_server_turned_read_only_are_replaced(stack: Stack) -> None:
+    """As after a failover whose old primary stays up: the pool must not stay with it."""
+
+    async def scenario() -> None:
+        database = _database(stack.host)
+        backend = await database.fetchval("select pg_backend_pid()")
+        await database.execute("set default_transaction_read_only = on")
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await database.execute("update payment set failure = null where false")
+        await database.execute("update payment set failure = null where false")
+        assert await database.fetchval("select pg_backend_pid()") != backend
+        database.close()
+
+    asyncio.run(scenario())
