@@ -60,10 +60,10 @@ def check_fault(
             hint=suggestion(fault.fault, vocabulary.faults),
         )
         return None
-    _check_params(fault.own, kind, path, vocabulary.target, problems)
-    _check_duration(fault, kind, path, problems)
-    _check_moment(fault, kind, path, vocabulary.target, problems)
-    _check_repetition(fault, path, problems)
+    if _check_params(fault.own, kind, path, vocabulary.target, problems):
+        _check_duration(fault, kind, path, problems)
+        _check_moment(fault, kind, path, vocabulary.target, problems)
+        _check_repetition(fault, path, problems)
     return FaultSpec(
         fault=fault.fault,
         at_s=fault.at,
@@ -79,16 +79,18 @@ def check_fault(
 
 def _check_params(
     own: Mapping[str, Any], kind: type[FaultKind], path: KeyPath, spec: TargetSpec, problems: Problems
-) -> None:
+) -> bool:
+    """The fault's own keys. False when they do not parse: a common key may be misspelt among them."""
     try:
         params = kind.Params.model_validate(own, context=WRITTEN)
     except ValidationError as error:
         problems.take_invalid(error, path, kind.Params, COMMON_KEYS)
-        return
+        return False
     try:
         kind.touches(params, spec)
     except ValueError as error:
         problems.add(f"{kind.name}: {error}", place_named(str(error), own, path))
+    return True
 
 
 def place_named(sentence: str, own: Mapping[str, Any], path: KeyPath) -> KeyPath:

@@ -112,7 +112,7 @@ def check_experiment(document: Document, vocabulary: Vocabulary) -> Experiment:
 def _faults(data: Any, vocabulary: Vocabulary, problems: Problems) -> list[tuple[KeyPath, FaultSpec]]:
     found = []
     for path, raw in _items(data, "faults"):
-        written = _quiet(WrittenFault, raw)
+        written = _quiet(WrittenFault, raw) if isinstance(raw, dict) and None not in raw.values() else None
         if written and (fault := checks.check_fault(written, path, vocabulary, problems)):
             found.append((path, fault))
     return found

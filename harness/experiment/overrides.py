@@ -34,7 +34,10 @@ def _apply(document: Document, text: str) -> Document:
         raise wrong("expected key=value", "such as load.rate=50/s or faults.0.for=5s")
     if not written.strip():
         raise wrong(f"{name!r} gets no value", f"{name}=VALUE", len(name) + 2)
-    value = parse_yaml(written, file, document.error_at).data
+    try:
+        value = parse_yaml(written, file, document.error_at).data
+    except InputError as error:
+        raise wrong(error.message, error.hint, len(name) + 2) from None
     data = copy.deepcopy(document.data)
     path: KeyPath = ()
     parts = name.strip().split(".")

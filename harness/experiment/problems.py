@@ -15,13 +15,18 @@ from harness.experiment.yaml_reader import Document, KeyPath
 _KINDS = {
     "string_type": "text",
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
     "dict_type": "a mapping (key: value)",
     "model_type": "a mapping (key: value)",
     "model_attributes_type": "a mapping (key: value)",
     "tuple_type": "a list",
     "list_type": "a list",
     "bool_type": "true or false",
+    "bool_parsing": "true or false",
 }
 _BOUNDS = {
     "greater_than_equal": ("at least", "ge"),
