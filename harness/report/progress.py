@@ -49,7 +49,7 @@ class Progress:
         self._console = console
         self._clock = clock
         self._started = clock()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._phase = ("starting", "")
         self._load: Load | None = None
         self._told_load_s: int | None = None
@@ -97,7 +97,7 @@ class Progress:
     def fault(self, id: str, state: str) -> None:
         """A fault changed its state: ``injected``, ``proved``, ``healed`` ..."""
         with self._lock:
-            self._faults[id] = state
+            self._faults = self._faults | {id: state}
             self._say(f"fault {id}: {state}", "yellow" if state not in ENDED else "")
 
     def _say(self, text: str, style: str = "") -> None:
@@ -110,15 +110,17 @@ class Progress:
         return f"{minutes}:{seconds:02d}"
 
     def _panel(self) -> RenderableType:
-        with self._lock:
-            name, detail = self._phase
-            active = {fault: state for fault, state in self._faults.items() if state not in ENDED}
-            rows = [Text.assemble((f"{self._elapsed():>7} ", "dim"), (name, "bold"), f"  {detail}")]
-            rows.append(Text(f"        {self._load or 'load: none yet'}"))
-            for fault, state in active.items():
-                rows.append(
-                    Text(f"        fault {words.one_line(fault)}: {words.one_line(state)}", style="yellow")
-                )
+        """Drawn by rich's own thread, which holds rich's lock: taking ours here could lock up both.
+
+        So it only reads attributes that are replaced as a whole, never changed in place.
+        """
+        (name, detail), load, faults = self._phase, self._load, self._faults
+        rows = [Text.assemble((f"{self._elapsed():>7} ", "dim"), (name, "bold"), f"  {detail}")]
+        rows.append(Text(f"        {load or 'load: none yet'}"))
+        for fault, state in faults.items():
+            if state not in ENDED:
+                told = f"        fault {words.one_line(fault)}: {words.one_line(state)}"
+                rows.append(Text(told, style="yellow"))
         for row in rows:
             row.no_wrap, row.overflow = True, "ellipsis"
         return Group(Rule(style="dim"), *rows)

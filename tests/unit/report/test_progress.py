@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 
+import pytest
 from rich.console import Console
 
 from harness.report.progress import Progress
@@ -52,14 +53,25 @@ def test_the_panel_shows_phase_load_and_active_faults() -> None:
     assert "f2-latency" not in panel
 
 
-def test_threads_do_not_mix_their_lines() -> None:
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.timeout(20)
+def test_many_threads_neither_mix_lines_nor_lock_up(plain: bool) -> None:
     out = io.StringIO()
-    with Progress(Console(file=out, width=200), plain=True) as progress:
-        threads = [
-            threading.Thread(target=lambda: [progress.event("x" * 40) for _ in range(50)]) for _ in range(4)
-        ]
+    console = Console(file=out, width=200, force_terminal=not plain, color_system=None)
+    with Progress(console, plain=plain) as progress:
+        if progress._live:
+            progress._live._refresh_thread.refresh_per_second = 1000  # type: ignore[union-attr]
+
+        def tell(number: int) -> None:
+            for turn in range(100):
+                progress.event("x" * 40)
+                progress.fault(f"f{number}", f"turn {turn}")
+
+        threads = [threading.Thread(target=tell, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert {line[8:] for line in out.getvalue().splitlines()} == {"x" * 40}
+    lines = [line for line in out.getvalue().splitlines() if "xxx" in line]
+    assert len(lines) == 400
+    assert all(line.endswith(" " + "x" * 40) for line in lines)
