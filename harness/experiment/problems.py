@@ -77,20 +77,27 @@ class Problems:
             name = str(path[-1])
             self.add(f"unknown key {name!r}{_in(path[:-1])}", path, key=True, hint=suggestion(name, known))
         elif kind == "missing":
-            known = [*keys_of(model, details["loc"][:-1]), *also]
-            if not self._misspelt(path, known):
-                self.add(f"the key {str(path[-1])!r} is missing{_in(path[:-1])}", path[:-1])
+            self._take_missing(path, model, details["loc"][:-1], also)
         else:
             path = _existing(self._document, path)
             written = value_at(self._document.data, path)
             if written is not None:  # a key without a value is reported by itself
                 self.add(f"{_dotted(path)}: {explain(details, written)}", path)
 
-    def _misspelt(self, path: KeyPath, known: Sequence[str]) -> bool:
-        """Whether an unknown key beside it was meant for the missing one; it is reported already."""
+    def _take_missing(
+        self, path: KeyPath, model: type[BaseModel], loc: Sequence[str | int], also: Sequence[str]
+    ) -> None:
+        """A missing key; where an unknown one beside it was meant for it, that one is the mistake."""
+        known = [*keys_of(model, loc), *also]
         parent = value_at(self._document.data, path[:-1])
         unknown = [key for key in parent if key not in known] if isinstance(parent, Mapping) else []
-        return nearest(str(path[-1]), unknown) is not None
+        name = str(path[-1])
+        meant = nearest(name, unknown)
+        if meant is None:
+            self.add(f"the key {name!r} is missing{_in(path[:-1])}", path[:-1])
+        else:
+            place = (*path[:-1], meant)
+            self.add(f"unknown key {meant!r}{_in(path[:-1])}", place, key=True, hint=suggestion(meant, known))
 
     def raise_any(self) -> None:
         """Raise what was found, in the order of the file; nothing when nothing was."""

@@ -112,4 +112,4 @@ def show_duration(seconds: float) -> str:
     """``12.5s``, ``250ms``: the shortest way to write it."""
     if 0 < seconds < 1:
         return f"{seconds * 1000:g}ms"
-    return f"{round(seconds, 3):g}s"
+    return f"{round(seconds, 3):.10g}s"
