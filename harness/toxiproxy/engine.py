@@ -24,7 +24,6 @@ __all__ = ["Engine", "EngineChoice", "EngineHandle", "find_engine"]
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 15.0
-STRANGER_PATIENCE_S = 1.0
 STOP_GRACE_S = 3.0
 
 
@@ -116,8 +115,7 @@ class Engine:
             if listens(child.pid, self.port):
                 self._ask_version()
                 return
-            waited = time.monotonic() - started
-            if waited > STRANGER_PATIENCE_S and _somebody_listens(self.port):
+            if _somebody_listens(self.port) and not listens(child.pid, self.port):
                 raise self._broken(f"could not have port {self.port}: another process listens there")
             time.sleep(0.01)
         raise self._broken(f"did not listen on port {self.port} within {START_TIMEOUT_S:.0f} s")

@@ -31,6 +31,13 @@ from tests.conformance.toxiproxy.upstreams import Upstream, dial, eventually, ht
 NAME = "payments->db-1"
 PROTOCOLS: tuple[Protocol, ...] = ("http", "postgres", "nats")
 STREAMS: tuple[Stream, ...] = ("upstream", "downstream")
+PAIRS = pytest.mark.parametrize(
+    ("protocol", "stream"),
+    [("http", "upstream"), ("http", "downstream"), ("postgres", "downstream"), ("nats", "upstream")],
+)
+VOLUMES = pytest.mark.parametrize(
+    ("protocol", "stream"), [("http", "upstream"), ("http", "downstream"), ("nats", "downstream")]
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +130,7 @@ def test_reject(bench: Bench, link) -> None:  # type: ignore[no-untyped-def]
     assert probe(listen, "http", 1).refused
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("stream", STREAMS)
+@PAIRS
 def test_latency(bench: Bench, link, servers, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
     listen = link(protocol)
     before = probe(listen, protocol, 2).rtt_ms
@@ -146,8 +152,7 @@ def test_a_slow_server_is_not_latency(bench: Bench) -> None:
     assert not proofs.latency(listen, "http", at_least_ms=80, direct=direct).proved
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("stream", STREAMS)
+@PAIRS
 def test_reset(bench: Bench, link, servers, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
     listen = link(protocol)
     assert not proofs.reset(listen, protocol, timeout_s=1, direct=servers[protocol]).proved
@@ -155,8 +160,7 @@ def test_reset(bench: Bench, link, servers, protocol: Protocol, stream: Stream) 
     assert proofs.reset(listen, protocol, timeout_s=1, direct=servers[protocol]).proved
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("stream", STREAMS)
+@PAIRS
 def test_slow_close(bench: Bench, link, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
     listen = link(protocol)
     toxic = SlowClose(stream=stream, delay=150)
@@ -165,8 +169,7 @@ def test_slow_close(bench: Bench, link, protocol: Protocol, stream: Stream) -> N
     assert proofs.slow_close(listen, protocol, toxic).proved
 
 
-@pytest.mark.parametrize("protocol", ["http", "nats"])
-@pytest.mark.parametrize("stream", STREAMS)
+@VOLUMES
 def test_limit_data(bench: Bench, link, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
     listen = link(protocol)
     toxic = LimitData(stream=stream, bytes=1234)
@@ -176,8 +179,7 @@ def test_limit_data(bench: Bench, link, protocol: Protocol, stream: Stream) -> N
     assert seen.proved, seen
 
 
-@pytest.mark.parametrize("protocol", ["http", "nats"])
-@pytest.mark.parametrize("stream", STREAMS)
+@VOLUMES
 def test_bandwidth(bench: Bench, link, servers, protocol: Protocol, stream: Stream) -> None:  # type: ignore[no-untyped-def]
     listen = link(protocol)
     toxic = Bandwidth(stream=stream, rate=15)
