@@ -91,18 +91,19 @@ def load_one(name: str, overrides: Sequence[str] = ()) -> Outcome:
 
 def raise_together(errors: Iterable[InputError]) -> None:
     """Raise one error, or several as one."""
+    found = list(errors)
     flat: list[ExperimentError] = []
-    for error in errors:
+    for error in found:
         if isinstance(error, ExperimentErrors):
             flat += error.errors
         elif isinstance(error, ExperimentError):
             flat.append(error)
-        else:
-            raise error
-    if len(flat) == 1:
-        raise flat[0]
-    if flat:
+    if len(found) == 1:
+        raise found[0]
+    if flat and all(isinstance(error, ExperimentError) for error in found):
         raise ExperimentErrors(flat)
+    if found:
+        raise InputError("\n".join(dict.fromkeys(str(error) for error in found)))
 
 
 def _members(path: Path, document: Document) -> Iterator[Path]:

@@ -34,12 +34,13 @@ def show_plan(experiment: Experiment, plan: Plan, console: Console) -> None:
 def _table(plan: Plan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for head in ("at", "until", "what", "touches", "proof it will need"):
-        table.add_column(head, justify="right" if head in ("at", "until") else "left")
+        times = head in ("at", "until")
+        table.add_column(head, justify="right" if times else "left", no_wrap=times or head == "touches")
     rows: list[tuple[float, tuple[str, str, str, str, str]]] = []
     for fault in plan.faults:
-        rows.append(
-            (fault.at_s, (_start(fault), _end(fault), fault.id, "\n".join(fault.touches), fault.proof))
-        )
+        touched = "\n".join(fault.touches)
+        row = (show_duration(fault.at_s), _end(fault), _what(fault), touched, fault.proof)
+        rows.append((fault.at_s, row))
     for job in plan.jobs:
         rows.append((job.at_s, (show_duration(job.at_s), "", f"job {job.run}", "", "")))
     for _, row in sorted(rows, key=lambda row: row[0]):
@@ -47,9 +48,9 @@ def _table(plan: Plan) -> Table:
     return table
 
 
-def _start(fault: PlannedFault) -> str:
-    at = show_duration(fault.at_s)
-    return f"{at}, when {fault.when} (within {show_duration(fault.within_s)})" if fault.when else at
+def _what(fault: PlannedFault) -> str:
+    aimed = f"\nwhen {fault.when}\n(within {show_duration(fault.within_s)})" if fault.when else ""
+    return f"{fault.id}{aimed}"
 
 
 def _end(fault: PlannedFault) -> str:

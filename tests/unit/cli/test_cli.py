@@ -1,0 +1,260 @@
+"""The command line: what it prints, how it ends, how fast it is, and that nothing starts on bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from harness import cli
+from harness.cli.files import worst_exit
+from harness.errors import EnvironmentBroken, LedgerquakeError
+
+ROOT = Path(__file__).resolve().parents[3]
+BASELINE = (ROOT / "experiments" / "db-primary-crash.yaml").read_text(encoding="utf-8")
+LIMIT_S = 2.0
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def ledgerquake(tmp_path: Path) -> Run:
+    """The command in a process of its own, in an empty project that uses the repository's target."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "targets").symlink_to(ROOT / "targets")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "harness.cli", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "COLUMNS": "120"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    return run
+
+
+def faster_than(run: Run, limit_s: float, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The result, when one of two tries is fast enough: the machine may be busy, the command may not."""
+    for _ in range(2):
+        started = time.monotonic()
+        done = run(*arguments)
+        if time.monotonic() - started < limit_s:
+            return done
+    raise AssertionError(f"took more than {limit_s} s twice: {arguments}")
+
+
+def place_of(text: str, piece: str) -> str:
+    before = text[: text.index(piece)]
+    return f"{before.count(chr(10)) + 1}:{len(before) - (before.rfind(chr(10)) + 1) + 1}"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "points_at", "says"),
+    [
+        ("steady: 8s", "stedy: 8s", "stedy", ["unknown key 'stedy'", "did you mean 'steady'?"]),
+        ("fault: crash", "fault: crahs", "crahs", ["unknown fault 'crahs'", "did you mean 'crash'?"]),
+        ("service: db-primary", "service: db-primry", "db-primry", ["'db-primry'", "'db-primary'?"]),
+        ("for: 26s", "for: 26 parsecs", "26 parsecs", ["'26 parsecs'", "units are ms, s, m, h"]),
+        ("payments.recovery <=", "payments.recvery <=", "recvery", ["'recvery'", "did you mean 'recovery'?"]),
+        ("target: billing", "target: biling", "biling", ["no target 'biling'", "did you mean 'billing'?"]),
+        ("steady: 8s", "steady: 8s\nsteady: 9s", "steady: 9s", ["the key 'steady' stands twice", "line 1"]),
+        ("steady: 8s", "steady: &x 8s", "&x", ["an anchor (&x)", "not allowed"]),
+        ("  rate: 80/s", "\trate: 80/s", "\trate", ["a tab in the indentation", "spaces"]),
+    ],
+)
+def test_bad_input_ends_with_2_at_once_and_starts_nothing(
+    ledgerquake: Run, tmp_path: Path, right: str, wrong: str, points_at: str, says: list[str]
+) -> None:
+    text = BASELINE.replace(right, wrong, 1)
+    file = tmp_path / "experiments" / "bad.yaml"
+    file.write_text(text, encoding="utf-8")
+    done = faster_than(ledgerquake, LIMIT_S, "run", str(file))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"{file}:{place_of(text, points_at)}: ")
+    for piece in says:
+        assert piece in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["experiments", "targets"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\x7fELF\0\0", "1:5: this is a binary file"),
+        (b"a" * (3 * 1024 * 1024), "1:1: the file is too large: 3,145,728 bytes"),
+        (b"[" * 100_000, "1:65: nesting deeper than 64"),
+        (b"name: \xff", "1:7: byte 0xff is not UTF-8"),
+        (b"", "1:1: the file is empty"),
+        (b"- a\n- b\n", "1:1: ['a', 'b'] is not an experiment"),
+        (None, "1:1: there is no such file"),
+    ],
+)
+def test_what_is_no_experiment_at_all(
+    ledgerquake: Run, tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    file = tmp_path / "experiments" / "bad.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    for command in ("validate", "run", "plan"):
+        done = faster_than(ledgerquake, LIMIT_S, command, str(file))
+        assert done.returncode == 2
+        assert f"{file}:{says}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["rnu"], "did you mean 'run'?"),
+        (["run"], "Missing argument"),
+        (["run", "x", "--seed", "many"], "'many' is not a valid integer"),
+        (["run", "x", "--toxiproxy", "magic"], "'magic' is not one of"),
+        (["run", "nothing-of-that-name"], "no experiment is called 'nothing-of-that-name'"),
+        (["run", "good", "--set", "load.rate=fast"], "--set load.rate=fast:1:11: load.rate: 'fast'"),
+        (["run", "good", "--mutant", "ack-before-comit"], "did you mean 'ack-before-commit'?"),
+        (["check", "no-such-run"], "no stored run 'no-such-run'"),
+        (["report", "experiments"], "is not a run folder"),
+        (["list", "invariants", "--target", "biling"], "did you mean 'billing'?"),
+    ],
+)
+def test_wrong_usage_ends_with_2(ledgerquake: Run, tmp_path: Path, arguments: list[str], says: str) -> None:
+    (tmp_path / "experiments" / "good.yaml").write_text(BASELINE, encoding="utf-8")
+    done = ledgerquake(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "reports").exists()
+
+
+def test_validate_tells_of_every_file_and_every_mistake(ledgerquake: Run, tmp_path: Path) -> None:
+    home = tmp_path / "experiments"
+    (home / "good.yaml").write_text(BASELINE, encoding="utf-8")
+    (home / "bad.yaml").write_text(BASELINE.replace("rate: 80/s", "rate: 80").replace("hold", "holdd"))
+    (home / "suites").mkdir()
+    (home / "suites" / "all.yaml").write_text("suite: all\nexperiments: [good, bad, godo]\n")
+    done = ledgerquake("validate", "good", "experiments/bad.yaml", "all")
+    assert done.returncode == 2
+    assert done.stdout.count(": ok: ") == 1
+    assert "bad.yaml:" in done.stderr
+    assert "80 has no unit" in done.stderr
+    assert "expected 'hold' at the end" in done.stderr
+    assert "all.yaml:2:26: no experiment 'godo'" in done.stderr
+    assert "did you mean 'good'?" in done.stderr
+
+
+def test_run_with_json_tells_bad_input_as_json_too(ledgerquake: Run, tmp_path: Path) -> None:
+    (tmp_path / "experiments" / "bad.yaml").write_text("name: x\ntarget: billing\n")
+    done = ledgerquake("run", "bad", "--json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == answer["exit_code"] == 2
+    assert answer["runs"] == []
+    assert "the key 'load' is missing" in answer["error"]
+
+
+def test_plan_is_the_same_for_the_same_seed(ledgerquake: Run, tmp_path: Path) -> None:
+    (tmp_path / "experiments" / "good.yaml").write_text(BASELINE, encoding="utf-8")
+    done = ledgerquake("plan", "good", "--seed", "5", "--json")
+    plan = json.loads(done.stdout)
+    assert (plan["seed"], plan["faults"][0]["id"]) == (5, "f1-crash")
+    assert ledgerquake("plan", "good", "--seed", "5", "--json").stdout == done.stdout
+    shown = ledgerquake("plan", "good", "--seed", "5").stdout
+    for piece in ("f1-crash", "db-primary", "34s", "seed 5", "expect  invariants hold"):
+        assert piece in shown
+
+
+def test_the_catalogue(ledgerquake: Run, tmp_path: Path) -> None:
+    (tmp_path / "experiments" / "good.yaml").write_text(BASELINE, encoding="utf-8")
+    (tmp_path / "experiments" / "bad.yaml").write_text("name: x\n")
+    listed = ledgerquake("list", "experiments").stdout.splitlines()
+    assert [line.split("\t")[:2] for line in listed] == [["bad", "NOT VALID"], ["good", "billing"]]
+    assert "crash\tlifecycle\tfor service" in ledgerquake("list", "faults").stdout
+    assert "PAY1\tbilling\ttopup" in ledgerquake("list", "invariants").stdout
+    assert ledgerquake("list", "targets").stdout.startswith("billing\t14 services")
+    assert ledgerquake("list", "runs").stderr == "none in reports/\n"
+
+
+def test_doctor_finds_what_a_run_needs(ledgerquake: Run) -> None:
+    done = ledgerquake("doctor")
+    assert done.returncode == 0, done.stderr
+    assert "Toxiproxy" in done.stdout
+    assert "MISSING" not in done.stdout
+
+
+def test_help_is_fast_and_imports_nothing_heavy(ledgerquake: Run) -> None:
+    done = faster_than(ledgerquake, 1.0, "--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in cli.COMMANDS)
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "harness.cli", "run", "--help"],
+        cwd=ROOT, capture_output=True, text=True, timeout=30,
+    ).stderr  # fmt: skip
+    for heavy in ("duckdb", "pyarrow", "locust", "requests", "psycopg"):
+        assert f"| {heavy}\n" not in loaded
+
+
+def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    @click.command()
+    def broken() -> None:
+        raise error
+
+    monkeypatch.setattr(cli._Commands, "get_command", lambda self, ctx, name: broken)
+
+
+def run_in_process(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (EnvironmentBroken("no port is free", hint="close something"), 4, "no port is free\n  hint: close"),
+        (LedgerquakeError("it broke"), 4, "it broke"),
+        (KeyboardInterrupt(), 130, "aborted"),
+        (ZeroDivisionError("oh"), 4, "the harness broke: ZeroDivisionError: oh"),
+    ],
+)
+def test_errors_become_messages_and_exit_codes(
+    error: BaseException, code: int, says: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    fails_with(monkeypatch, error)
+    assert run_in_process("doctor") == code
+    told = capsys.readouterr().err
+    assert says in told
+    assert "Traceback" not in told
+
+
+def test_the_traceback_of_an_unforeseen_error_is_kept_and_shown_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    fails_with(monkeypatch, ZeroDivisionError("oh"))
+    assert run_in_process("doctor") == 4
+    (log,) = tmp_path.glob("ledgerquake-*.log")
+    assert "Traceback" in log.read_text(encoding="utf-8")
+    assert str(log) in capsys.readouterr().err
+    assert run_in_process("--debug", "doctor") == 4
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [([0, 0], 0), ([0, 3], 3), ([3, 1, 0], 1), ([1, 4, 3], 4), ([4, 130], 130), ([], 0)],
+)
+def test_the_worst_exit_code_wins(codes: list[int], worst: int) -> None:
+    assert worst_exit(codes) == worst
