@@ -24,7 +24,7 @@ def cross_check(spec: TargetSpec, file: WrittenFile, problems: Problems) -> None
     check.circles()
     check.links()
     check.extension()
-    check.files()
+    check.files(load="locustfile" in file.extension.model_fields_set)
 
 
 class _Checker:
@@ -146,10 +146,10 @@ class _Checker:
             part = "moments" if spec.moments else "settled"
             self._problems.add(f"{part} are asked in SQL, and evidence.sql is missing", (_X, part), key=True)
 
-    def files(self) -> None:
-        """Files that the target names, all within its folder."""
+    def files(self, load: bool) -> None:
+        """Files that the target names, all within its folder. Without load it can still be deployed."""
         folder = Path(self._spec.folder)
-        named: list[tuple[str, KeyPath]] = [(self._spec.locustfile, (_X, "locustfile"))]
+        named: list[tuple[str, KeyPath]] = [(self._spec.locustfile, (_X, "locustfile"))] if load else []
         named += [(one.file, (_X, "measures", name)) for name, one in self._spec.measures.items()]
         named += [(part, (_X, "python_path", index)) for index, part in enumerate(self._spec.python_path)]
         for name, at in named:

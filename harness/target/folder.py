@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import TargetError
 from harness.experiment import target as spec_of
 from harness.experiment.names import suggestion
 from harness.experiment.problems import Problems
@@ -202,6 +201,3 @@ def _plain_parts(written: WrittenTarget) -> dict[str, Any]:
         if switchover
         else None,
     }
-
-
-__all__ = ["TargetError", "load_mutants", "load_target"]

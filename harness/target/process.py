@@ -2,7 +2,7 @@
 
 Each service is one supervised process tree (see ``harness.target.supervisor``) with a clean environment
 in which every declared link is the address of its proxy. Ports and volumes stay the same over restarts.
-Nothing of the harness is on a service's import path.
+A service's PYTHONPATH is what the target says, and nothing of the harness.
 """
 
 from __future__ import annotations

@@ -11,8 +11,6 @@ server_name: broker
 listen: "{listen}"
 http: "{monitor}"
 max_payload: 1MB
-lame_duck_duration: "1s"
-lame_duck_grace_period: "200ms"
 jetstream {{
   store_dir: "{store}"
   max_memory_store: 64MB

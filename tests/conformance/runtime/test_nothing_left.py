@@ -1,0 +1,165 @@
+"""However the harness dies, nothing of its run is left: no process, no port, no folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.run.cleanup import cleanup
+from harness.target import scratch
+from harness.target.supervisor import Supervisor
+
+HARNESS = Path(__file__).parent / "dying_harness.py"
+ROOT = Path(__file__).parents[3]
+PHASES = ("supervised", "prepared", "deploying", "deployed", "tearing down")
+WITHIN_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that cleaning up touches no run but those of this test."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def processes_of(run_id: str) -> list[psutil.Process]:
+    """Everything that carries the run's mark, zombies aside."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("LEDGERQUAKE_RUN") == run_id:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def ports_of(processes: list[psutil.Process]) -> set[int]:
+    """Ports that any of them listens on."""
+    ports = set()
+    for process in processes:
+        try:
+            ports.update(c.laddr.port for c in process.net_connections("tcp") if c.status == "LISTEN")
+        except psutil.Error:
+            continue
+    return ports
+
+
+def listening() -> set[int]:
+    return {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
+
+
+@contextmanager
+def harness_in(run_id: str, phase: str) -> Iterator[subprocess.Popen[str]]:
+    """A harness that has reached a phase; killed at the end in any case."""
+    process = subprocess.Popen(
+        [sys.executable, str(HARNESS), run_id, phase],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == phase
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def gone(run_id: str, folder: Path) -> bool:
+    return not processes_of(run_id) and not folder.exists()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_kill_9_of_the_harness_leaves_nothing(phase: str) -> None:
+    run_id = f"dying-{phase.replace(' ', '-')}"
+    folder = scratch.scratch_folder(run_id)
+    with harness_in(run_id, phase) as harness:
+        ports = ports_of(processes_of(run_id))
+        harness.kill()
+        harness.wait()
+        deadline = time.monotonic() + WITHIN_S
+        while not gone(run_id, folder):
+            assert time.monotonic() < deadline, (processes_of(run_id), list(folder.rglob("*")))
+            time.sleep(0.05)
+    assert not ports & listening()
+    assert not folder.parent.exists()
+    assert cleanup() == []
+
+
+def test_the_supervisor_does_not_hear_ctrl_c(tmp_path: Path) -> None:
+    with Supervisor.start("deaf") as supervisor:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(supervisor.pid, number)
+        child = supervisor.spawn(
+            "one", ["sleep", "60"], env=dict(os.environ), cwd=tmp_path, log=tmp_path / "log"
+        )
+        child.signal(signal.SIGTERM)
+        assert child.wait(5) == -signal.SIGTERM, "a service must hear what its supervisor does not"
+
+
+def test_cleanup_finds_what_is_left_when_harness_and_supervisor_die_together() -> None:
+    """Killed in one blow with every keeper, so that nobody is left who could clean up."""
+    with harness_in("both", "deployed") as harness, Supervisor.start("living") as living:
+        folder = scratch.scratch_folder("both")
+        everybody = processes_of("both")
+        guards = [process for process in everybody if process.name().startswith("lq ")]
+        for process in [*guards, psutil.Process(harness.pid)]:
+            process.suspend()
+        orphan = orphan_of(everybody)
+        for process in [psutil.Process(harness.pid), *guards]:
+            process.kill()
+        harness.wait()
+        assert folder.exists() and orphan.is_running()
+        lines = cleanup()
+        assert f"folder {folder}" in lines
+        assert f"process {orphan.pid} of run both" in lines
+        assert gone("both", folder)
+        assert living.alive and living.scratch.exists()
+        assert cleanup() == []
+
+
+def orphan_of(everybody: list[psutil.Process]) -> psutil.Process:
+    """One that the kernel's parent-death signal does not reach: forked off by a service, after its main."""
+    front = [process for process in everybody if process.environ().get("LEDGERQUAKE_SERVICE") == "front"]
+    return max(front, key=lambda process: process.create_time())
+
+
+def test_cleanup_says_what_it_could_not_remove(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = scratch.scratch_folder("stuck")
+    folder.parent.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700)
+    os.utime(folder, (0, 0))
+
+    def refuse(path: Path, *_: Any) -> None:
+        raise PermissionError(13, "not today", str(path))
+
+    monkeypatch.setattr(scratch.shutil, "rmtree", refuse)
+    with pytest.raises(Exception, match=r"could not remove: folder .*stuck.*not today"):
+        cleanup()
+
+
+def test_a_scratch_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    scratch.base_folder().mkdir(mode=0o755)
+    with pytest.raises(Exception, match="mode 0700"):
+        Supervisor.start("intruder")
+
+
+def test_one_run_id_cannot_be_used_twice() -> None:
+    with Supervisor.start("twin") as first:
+        with pytest.raises(Exception, match=r"did not start: .*exists"):
+            Supervisor.start("twin")
+        assert first.alive and first.scratch.exists()
