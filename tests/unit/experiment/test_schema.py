@@ -66,3 +66,14 @@ def test_the_schema_refuses_mistakes_of_shape(right: str, wrong: str, validator:
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_fault_has_a_key_that_all_faults_share(name: str) -> None:
     assert not set(FAULTS[name].Params.model_fields) & set(COMMON_KEYS)
+
+
+def test_the_examples_of_the_documentation_are_valid(validator: Any) -> None:
+    page = (ROOT / "docs" / "writing-experiments.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
+    assert len(blocks) == 3
+    whole, faults, suite = (parse_yaml(block, "doc", experiment_error).data for block in blocks)
+    validator.validate(whole)
+    validator.validate({**whole, "faults": faults["faults"]})
+    validator.validate(suite)
+    assert {line["fault"] for line in faults["faults"]} == set(FAULTS), "each fault has an example"
