@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,13 +26,13 @@ import psycopg
 import pytest
 import requests
 
+from billing.charging import ledger
 from billing.common import Database, Limits, Log, Metrics, Unavailable
 from harness.spawn import LocalChild, LocalSpawner
 from tests.integration.billing_processes import Muffler
 
 TARGET = Path(__file__).parents[2] / "targets" / "billing"
 SUBSCRIBER = 901
-OPENING_MINOR = 100_000
 
 
 def _free_port() -> int:
@@ -133,6 +134,15 @@ class Stack:
         headers = {} if key is None else {"Idempotency-Key": key}
         body = {"subscriber": SUBSCRIBER, "amount_minor": amount_minor}
         return requests.post(f"{self.url(at)}/topups", json=body, headers=headers, timeout=15)
+
+    def debit(self, subscriber: int, amount_minor: int, key: str) -> requests.Response:
+        body = {"type": "event", "subscriber": subscriber, "amount_minor": amount_minor, "service": "content"}
+        url = f"{self.url('edge')}/credit-control"
+        return requests.post(url, json=body, headers={"Idempotency-Key": key}, timeout=10)
+
+    def balance(self, subscriber: int) -> int:
+        url = f"{self.url('edge')}/accounts/{subscriber}/balance"
+        return int(requests.get(url, timeout=5).json()["balance_minor"])
 
     def later(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
         return self._pool.submit(call, *args)
@@ -293,11 +303,19 @@ def test_killed_payments_resolves_what_it_left(stack: Stack) -> None:
     assert stack.captured(mine) == stack.credited(mine)
 
 
-def test_a_killed_broker_loses_nothing(stack: Stack) -> None:
-    stack.signal("broker", signal.SIGKILL)
-    stack.children["broker"].wait(5)
+def test_a_broker_that_falls_silent_and_dies_loses_nothing(stack: Stack) -> None:
+    """Silent first, so that events are on their way to it, unconfirmed, when it dies."""
+
+    def unconfirmed() -> bool:
+        metrics = requests.get(f"{stack.url('payments')}/metrics", timeout=2).json()
+        return bool(metrics.get("outbox.publish_failures"))
+
+    stack.signal("broker", signal.SIGSTOP)
     keys = [key() for _ in range(10)]
     assert [stack.top_up(200, k).status_code for k in keys] == [201] * 10
+    eventually(unconfirmed, 5, "a publication that nobody confirmed")
+    stack.signal("broker", signal.SIGKILL)
+    stack.children["broker"].wait(5)
     assert all(stack.credited(k) == [] for k in keys)
     stack.start("broker")
     eventually(lambda: all(stack.credited(k) == [200] for k in keys), 8, "the credits")
@@ -305,12 +323,7 @@ def test_a_killed_broker_loses_nothing(stack: Stack) -> None:
 
 def test_debits_are_exact_under_concurrency_and_stop_at_the_limit(stack: Stack) -> None:
     subscriber = 902
-
-    def debit(amount_minor: int, name: str) -> requests.Response:
-        body = {"type": "event", "subscriber": subscriber, "amount_minor": amount_minor, "service": "content"}
-        url = f"{stack.url('edge')}/credit-control"
-        return requests.post(url, json=body, headers={"Idempotency-Key": name}, timeout=10)
-
+    debit = partial(stack.debit, subscriber)
     keys = [key() for _ in range(30)]
     answers = [f.result() for f in [stack.later(debit, 4_000, k) for k in keys]]
     paid = [a for a in answers if a.status_code == 201]
@@ -324,6 +337,33 @@ def test_debits_are_exact_under_concurrency_and_stop_at_the_limit(stack: Stack) 
         url = f"{stack.url('edge')}/accounts/{subscriber}/balance?read={read}"
         answer = requests.get(url, timeout=5).json()
         assert (answer["balance_minor"], answer["version"]) == (0, 26)
+
+
+def test_credits_and_debits_of_one_account_do_not_overwrite_each_other(stack: Stack) -> None:
+    before = stack.balance(SUBSCRIBER)
+    work = []
+    for _ in range(40):
+        work += [stack.later(stack.top_up, 30, key()), stack.later(stack.debit, SUBSCRIBER, 7, key())]
+    assert {one.result().status_code for one in work} == {201}
+    eventually(lambda: stack.balance(SUBSCRIBER) == before + 40 * (30 - 7), 5, "the sum of both")
+
+
+def test_who_posts_second_sees_what_the_first_has_posted(stack: Stack) -> None:
+    account = "sub:903:main"
+
+    async def scenario() -> None:
+        database = _database(stack.host, role="charging")
+        async with database.transaction() as first:
+            before = (await ledger.lock_accounts(first, [account]))[account].balance_minor
+            second = asyncio.create_task(database.run(lambda s: ledger.lock_accounts(s, [account])))
+            item = ledger.transfer("charge", key(), "k", 10, source=account, to="revenue:content")
+            await asyncio.sleep(0.2)
+            assert not second.done(), "the account is locked"
+            await ledger.post(first, [item])
+        assert (await second)[account].balance_minor == before - 10
+        database.close()
+
+    asyncio.run(scenario())
 
 
 def test_maintenance_refuses_writes_and_waits_for_those_under_way(stack: Stack) -> None:
@@ -404,10 +444,10 @@ def test_what_cannot_be_applied_is_parked_and_can_be_replayed(stack: Stack) -> N
     assert stack.credited(mine) == [50]
 
 
-def _database(hosts: str, **limits: float) -> Database:
-    url = f"postgresql://payments@{hosts}/billing?target_session_attrs=read-write"
-    small: dict[str, Any] = {"size": 2, "checkout": 1.0, "connect": 1.0, "command": 1.0, **limits}
-    return Database(url, service="test", metrics=Metrics(), log=Log("test"), limits=Limits(**small))
+def _database(hosts: str, role: str = "payments") -> Database:
+    url = f"postgresql://{role}@{hosts}/billing?target_session_attrs=read-write"
+    limits = Limits(size=2, checkout=1.0, connect=1.0, command=1.0)
+    return Database(url, service="test", metrics=Metrics(), log=Log("test"), limits=limits)
 
 
 def test_a_connection_is_found_past_a_silent_host_and_a_hollow_one(stack: Stack) -> None:
