@@ -68,10 +68,10 @@ class LinkFault(Fault[P]):
             cut.link: probe(self.listen(cut.link), self.protocol(cut.link), CANARY_TIMEOUT_S).replied
             for cut in self._cut
         }
-        self.seen["through_proxy"] = through_proxy(self.context, self._cut, seconds=0.5)
+        self.seen["through_proxy"] = through_proxy(self.context, self._cut, for_s=0.5)
 
     def observe(self) -> None:
-        """All links at once: a canary that waits for nothing waits long."""
+        """All links at once: a canary that waits for nothing waits long. Then: who uses the links?"""
         with ThreadPoolExecutor(len(self._cut)) as pool:
             effects = list(pool.map(self.look, self._cut))
         self.seen["during"] = {
@@ -81,9 +81,18 @@ class LinkFault(Fault[P]):
             link.name: probe(self.listen(link.name), link.protocol, CANARY_TIMEOUT_S).replied
             for link in self._neighbours_worth_asking()
         }
-        self.seen["bypass_during"] = [
-            cut.link for cut in self._cut if connections(self.context, cut.link)["bypass"]
-        ]
+        self._watch_clients()
+
+    def _watch_clients(self) -> None:
+        """A link that was idle before may come into use only now, so look while there is time."""
+        before: dict[str, dict[str, int]] = self.seen["through_proxy"]
+        unused = not any(row["proxy"] for row in before.values())
+        during = through_proxy(
+            self.context, self._cut, for_s=max(0.0, self.seconds_left() - 0.5) if unused else 0.0
+        )
+        self.seen["through_proxy"] = {
+            link: {key: max(row[key], during[link][key]) for key in row} for link, row in before.items()
+        }
 
     def listen(self, link: str) -> str:
         return str(self.context.runtime.link(link).listen)
@@ -123,7 +132,7 @@ class LinkFault(Fault[P]):
     def _not_felt(self) -> str | None:
         """Clients that go around the proxy, or were never seen to use it."""
         rows: dict[str, dict[str, int]] = self.seen["through_proxy"]
-        around = sorted({*self.seen["bypass_during"], *(link for link, row in rows.items() if row["bypass"])})
+        around = [link for link, row in rows.items() if row["bypass"]]
         if around:
             return f"the client has connections past the proxy on {', '.join(around)}"
         if not any(row["proxy"] for row in rows.values()):
@@ -160,15 +169,19 @@ def toxic_name(fault: Fault[Any], stream: Stream) -> str:
     return f"{fault.id}-{stream}"
 
 
-def through_proxy(context: Context, cuts: tuple[Cut, ...], seconds: float) -> dict[str, dict[str, int]]:
-    """Per link: connections of its client to the proxy, and past it; the most seen at once."""
+def through_proxy(context: Context, cuts: tuple[Cut, ...], for_s: float) -> dict[str, dict[str, int]]:
+    """Per link: connections of its client to the proxy, and past it; the most seen at once.
+
+    Looks at least once, and again until any of them is in use or ``for_s`` is over.
+    """
     seen = {cut.link: {"proxy": 0, "bypass": 0} for cut in cuts}
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + for_s
     while True:
         for cut in cuts:
             count = connections(context, cut.link)
             seen[cut.link] = {key: max(seen[cut.link][key], count[key]) for key in count}
-        if time.monotonic() >= deadline or all(row["proxy"] for row in seen.values()):
+        used = any(row["proxy"] for row in seen.values())
+        if used or time.monotonic() >= deadline or context.stopping():
             return seen
         time.sleep(0.05)
 
