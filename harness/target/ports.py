@@ -29,6 +29,8 @@ class PortBlock:
     @classmethod
     def reserve(cls, needed: int, name: str) -> PortBlock:
         """Find a block with at least ``needed`` free ports. ``name`` only spreads runs over the range."""
+        if needed >= BLOCK:
+            raise EnvironmentBroken(f"a run needs {needed} ports; at most {BLOCK - 1} can be had")
         bases = list(range(_LOWEST, _HIGHEST - BLOCK, BLOCK))
         random.Random(name).shuffle(bases)
         bases.sort(key=_ephemeral_overlap)

@@ -1,0 +1,182 @@
+"""A target folder is read whole, and what is wrong in it is told with its place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.errors import TargetError
+from harness.experiment.target import TargetSpec
+from harness.target.folder import load_mutants, load_target
+
+ROOT = Path(__file__).parents[3]
+TINY = ROOT / "tests" / "conformance" / "runtime" / "target"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the tiny target, to be spoilt."""
+    return Path(shutil.copytree(TINY, tmp_path / "tiny"))
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    file = folder / "compose.yaml"
+    text = file.read_text()
+    assert old in text, old
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_the_reference_stack_is_read_whole() -> None:
+    spec = load_target(ROOT / "targets" / "billing")
+    assert TargetSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec.links["db-1->db-2:8008"].model_dump() == {
+        "name": "db-1->db-2:8008",
+        "client": "db-1",
+        "server": "db-2",
+        "port": 8008,
+        "protocol": "http",
+    }
+    assert spec.services["db-1"].advertise == {5432: "db-2", 8008: "db-2"}
+    assert spec.services["db-1"].volumes == {"db-1-data": "/data"}
+    assert spec.services["psp-a"].witness and not spec.services["payments"].witness
+    assert spec.services["payments"].depends_on == ("db-1", "db-2", "broker")
+    assert spec.jobs["tap-in"].endpoint.path == "/emit?files=5&events=40&period=P1"
+    assert spec.roles["db-primary"].members == ("db-1", "db-2")
+    assert {log.table for log in spec.witness_logs} == {"psp", "gateway", "partner"}
+    assert spec.invariants["PAY1"].file == "invariants/PAY1.sql" and spec.invariants["PAY1"].applies
+    assert load_mutants(spec)
+
+
+MISTAKES = {
+    "a key of Compose that is not supported": (
+        "    expose: [8080]\n    volumes:",
+        "    restart: always\n    expose: [8080]\n    volumes:",
+        r"compose\.yaml:9:5: unknown key 'restart' in services\.store",
+    ),
+    "a misspelt key": ("depends_on: [store]", "depend_on: [store]", r"did you mean 'depends_on'"),
+    "a misspelt key within the extension": ("ready: {port: 8080", "ready: {prot: 8080", r":13:15: .*'prot'"),
+    "a misspelt key of a role": ("path: /lead}", "pathh: /lead}", r"'pathh' in x-ledgerquake\.roles\.leader"),
+    "a service that does not exist": (
+        "depends_on: [store]",
+        "depends_on: [stor]",
+        r":20:18: no service 'stor'",
+    ),
+    "a port that is not exposed": (
+        "front->store: {port: 8080}",
+        "front->store: {port: 80}",
+        "not expose port 80",
+    ),
+    "a link from nowhere": ("back->store:", "bac->store:", "no service 'bac'"),
+    "an address that is no declared link": (
+        "http://store:8080",
+        "http://back:8080",
+        "back:8080 is no declared link",
+    ),
+    "an unknown entry": ("entry: client->front", "entry: client->fron", "did you mean 'client->front'"),
+    "a role of strangers": ("members: [front, back]", "members: [front, bac]", "no service 'bac'"),
+    "one edge twice": ("links:\n", 'links:\n    "back->store:8080": {port: 8080}\n', "the same edge as"),
+    "a folder of the machine": ('["store-data:/data"]', '["./data:/data"]', "a named volume is written"),
+    "a volume that is not declared": (
+        '["store-data:/data"]',
+        '["stored-data:/data"]',
+        "no volume 'stored-data'",
+    ),
+    "a variable of the caller": ("/data/kept", "$HOME/kept", "variables are not supported"),
+    "a circle": (
+        "    expose: [8080]\n    volumes",
+        "    depends_on: [front]\n    expose: [8080]\n    volumes",
+        "circle",
+    ),
+    "a missing part": ("  entry: client->front\n", "", "'entry' is missing"),
+    "an alias": ("[front, back]", "&all [front, back]", "an anchor"),
+    "a file outside": ("  entry:", "  locustfile: ../../x.py\n  entry:", "outside the target folder"),
+    "a file that is not there": (
+        "  entry:",
+        "  locustfile: locustfil.py\n  entry:",
+        "there is no 'locustfil.py'",
+    ),
+    "text for a number": (
+        "expose: [8080]",
+        "expose: ['8080']",
+        "'8080' is not a whole number; write it without quotes",
+    ),
+    "a list for the services": ("services:\n", "services: []\nx:\n", "is not a mapping"),
+    "SQL without a database": (
+        "  functions:",
+        "  moments: {late: {sql: select true}}\n  functions:",
+        r"evidence\.sql is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "said"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_told_with_its_place(folder: Path, old: str, new: str, said: str) -> None:
+    change(folder, old, new)
+    with pytest.raises(TargetError, match=said) as caught:
+        load_target(folder)
+    assert f"{folder / 'compose.yaml'}:" in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(folder: Path) -> None:
+    change(folder, "depends_on: [store]", "depends_on: [stor]")
+    change(folder, "members: [front, back]", "members: [front, bac]")
+    with pytest.raises(TargetError) as caught:
+        load_target(folder)
+    assert "'stor'" in str(caught.value) and "'bac'" in str(caught.value)
+
+
+def test_a_folder_without_a_compose_file(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="there is no such file"):
+        load_target(tmp_path)
+
+
+def test_heads_of_invariants(folder: Path) -> None:
+    (folder / "invariants").mkdir()
+    (folder / "invariants" / "a.sql").write_text(
+        "-- id: X1\n-- title: It holds\n-- applies: relay, crash\n-- needs: select 1\nselect 1 -- id: Y\n"
+    )
+    invariant = load_target(folder).invariants["X1"]
+    assert (invariant.title, invariant.applies, invariant.file) == (
+        "It holds",
+        ("relay", "crash"),
+        "invariants/a.sql",
+    )
+    (folder / "invariants" / "b.sql").write_text("-- id: X1\n-- title: Again\nselect 1\n")
+    with pytest.raises(TargetError, match=r"b\.sql: the id 'X1' is that of invariants/a\.sql too"):
+        load_target(folder)
+    (folder / "invariants" / "b.sql").write_text("-- titel: Again\nselect 1\n")
+    with pytest.raises(TargetError, match=r"b\.sql:1:1: the head lacks id and title"):
+        load_target(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("service: frnt", r"bug\.yaml:3:10: no service 'frnt'\n.*did you mean 'front'"),
+        ("caught_by: X2", "no invariant 'X2'"),
+        ("name: other", "is not that of the file, 'bug'"),
+        ("severity: high", "unknown key 'severity'"),
+    ],
+)
+def test_mutants(folder: Path, line: str, said: str) -> None:
+    (folder / "invariants").mkdir()
+    (folder / "invariants" / "a.sql").write_text("-- id: X1\n-- title: It holds\nselect 1\n")
+    (folder / "mutants").mkdir()
+    good = {
+        "name": "bug",
+        "title": "A bug",
+        "service": "front",
+        "process": "python -m bug",
+        "caught_by": "X1",
+        "experiment": "crash",
+    }
+    file = folder / "mutants" / "bug.yaml"
+    file.write_text("".join(f"{key}: {value}\n" for key, value in good.items()))
+    spec = load_target(folder)
+    assert load_mutants(spec)["bug"].process == "python -m bug"
+    key, _, value = line.partition(": ")
+    file.write_text("".join(f"{key}: {value}\n" for key, value in {**good, key: value}.items()))
+    with pytest.raises(TargetError, match=said):
+        load_mutants(spec)
