@@ -7,6 +7,7 @@ path. Nothing is started here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -36,15 +37,11 @@ class Loaded:
     path: Path
     experiment: Experiment
     vocabulary: Vocabulary
+    source: str  # the file as its author wrote it; with overrides, the whole that came of it
 
     @property
     def spec(self) -> TargetSpec:
         return self.vocabulary.target
-
-    @property
-    def source(self) -> str:
-        """The file as its author wrote it."""
-        return self.path.read_text(encoding="utf-8-sig")
 
 
 @dataclass
@@ -125,7 +122,15 @@ def _members(path: Path, document: Document) -> Iterator[Path]:
 
 def _check(path: Path, document: Document) -> Loaded:
     vocabulary = _vocabulary(find_target(target_of(document), path, document))
-    return Loaded(path, check_experiment(document, vocabulary), vocabulary)
+    return Loaded(path, check_experiment(document, vocabulary), vocabulary, _source(path, document))
+
+
+def _source(path: Path, document: Document) -> str:
+    """What repeats the run: with overrides, the values they came to (as JSON, which is YAML too)."""
+    if not document.overridden:
+        return path.read_text(encoding="utf-8-sig")
+    changed = "".join(f"# {' '.join(mark.file.split())}\n" for mark in document.overridden.values())
+    return f"# {path.name} with\n{changed}{json.dumps(document.data, indent=2, ensure_ascii=False)}\n"
 
 
 @cache

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from harness import cli
-from harness.cli.files import worst_exit
+from harness.cli.files import load_all, worst_exit
 from harness.errors import EnvironmentBroken, LedgerquakeError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -159,6 +159,19 @@ def test_run_with_json_tells_bad_input_as_json_too(ledgerquake: Run, tmp_path: P
     assert done.returncode == answer["exit_code"] == 2
     assert answer["runs"] == []
     assert "the key 'load' is missing" in answer["error"]
+
+
+def test_the_kept_source_repeats_a_run_with_its_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(BASELINE.replace("target: billing", f"target: {ROOT / 'targets' / 'billing'}"))
+    (plain,) = load_all([str(file)])
+    assert plain.source == file.read_text()
+    (changed,) = load_all([str(file)], ["load.rate=50/s", "title='NO'"])
+    assert changed.experiment.load.rate_per_s == 50
+    (tmp_path / "kept.yaml").write_text(changed.source)
+    (again,) = load_all([str(tmp_path / "kept.yaml")])
+    assert again.experiment == changed.experiment
+    assert changed.source.startswith("# mine.yaml with\n# --set load.rate=50/s\n")
 
 
 def test_plan_is_the_same_for_the_same_seed(ledgerquake: Run, tmp_path: Path) -> None:
