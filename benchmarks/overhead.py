@@ -1,9 +1,10 @@
 """What the harness adds to an experiment: time around its windows, and memory of everything together.
 
-Overhead is the wall time of ``ledgerquake run`` less the experiment's own windows (start of load to end
-of load). The peer, in the same run: the time that the target's own services take to be ready, from the first
-to the last, which no harness could avoid (``deploy_s``, of which the database pair is the most). Cold: the page cache is dropped first
-where that is allowed, and said when it is not. Memory is the sum of proportional set sizes (shared pages count once).
+Overhead is the wall time of ``ledgerquake run`` less the experiment's own windows (start of load to
+end of load). The peer, in the same run: the time that the target's own services take to be ready
+(``deploy_s``, of which the database pair is the most), which no harness could avoid. Cold: the page
+cache is dropped first, where that is allowed. Memory is the sum of proportional set sizes, in which
+shared pages count once.
 """
 
 from __future__ import annotations
