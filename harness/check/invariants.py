@@ -158,9 +158,9 @@ def _violations(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, t
 
 
 @contextmanager
-def time_limit(connection: duckdb.DuckDBPyConnection, seconds: float = LIMIT_S) -> Iterator[None]:
-    """Interrupts whatever query of this connection still runs when the time is over."""
-    timer = threading.Timer(seconds, connection.interrupt)
+def time_limit(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Interrupts whatever query of this connection still runs after LIMIT_S."""
+    timer = threading.Timer(LIMIT_S, connection.interrupt)
     timer.daemon = True
     timer.start()
     try:

@@ -64,10 +64,10 @@ class Case:
             folder,
             folder.read_experiment(),
             folder.read_target(),
-            _or(aborted, folder.read_environment, _nowhere(folder)),
+            _or(aborted, folder.read_environment, lambda: _nowhere(folder)),
             timeline,
-            _or(aborted, folder.read_faults, ()),
-            _or(aborted, folder.read_jobs, ()),
+            _or(aborted, folder.read_faults, tuple),
+            _or(aborted, folder.read_jobs, tuple),
         )
 
     @property
@@ -78,13 +78,13 @@ class Case:
         return frozenset(kinds | faults | {job.run for job in self.experiment.jobs})
 
 
-def _or(excused: bool, read: Callable[[], T], otherwise: T) -> T:
+def _or(excused: bool, read: Callable[[], T], otherwise: Callable[[], T]) -> T:
     try:
         return read()
     except InputError:
         if not excused:
             raise
-        return otherwise
+        return otherwise()
 
 
 def _nowhere(folder: RunFolder) -> Environment:
@@ -141,7 +141,7 @@ def _judge(case: Case, connection: duckdb.DuckDBPyConnection) -> Verdict:
         invariants=invariants,
         faults=tuple(_fault_verdict(record, started) for record in case.faults),
         impact=_impact(case, connection, recovery, by_figure),
-        reasons=_reasons(expectations, invariants, doubts),
+        reasons=_reasons(expectations, _meant(case.experiment, invariants), doubts),
         replay=_replay(case),
     )
 
@@ -167,7 +167,7 @@ def _phases(
     rows += [(function, at_ns, True) for function, at_ns in recovery.by_function.items()]
     add_table(connection, "recovery", columns, rows)
     doubts = soundness.doubts(case.experiment, case.timeline, case.faults, case.jobs, steady)
-    return recovery, windows, broken + doubts
+    return recovery, windows, doubts + broken
 
 
 # --- invariants ---------------------------------------------------------------------------------
@@ -222,8 +222,7 @@ def _invariants_hold(
     meant = [
         invariant
         for invariant in invariants
-        if any(fnmatchcase(invariant.id, pattern) for pattern in expectation.patterns)
-        and invariant.verdict != "not_applicable"
+        if _means(expectation, invariant) and invariant.verdict != "not_applicable"
     ]
     answer = worst(invariant.verdict for invariant in meant)
     names = {kind: ", ".join(i.id for i in meant if i.verdict == kind) for kind in ("fail", "inconclusive")}
@@ -231,6 +230,16 @@ def _invariants_hold(
     if answer != "pass" and meant:
         reason = "; ".join(f"{kind}: {ids}" for kind, ids in names.items() if ids)
     return ExpectationVerdict(text=expectation.text, verdict=answer, reason=reason)
+
+
+def _means(expectation: InvariantsHold, invariant: InvariantVerdict) -> bool:
+    return any(fnmatchcase(invariant.id, pattern) for pattern in expectation.patterns)
+
+
+def _meant(experiment: Experiment, invariants: Sequence[InvariantVerdict]) -> list[InvariantVerdict]:
+    """Those that some expectation of the experiment asks for; the others are told, and do not count."""
+    holds = [expectation for expectation in experiment.expect if isinstance(expectation, InvariantsHold)]
+    return [invariant for invariant in invariants if any(_means(hold, invariant) for hold in holds)]
 
 
 # --- putting it together ------------------------------------------------------------------------

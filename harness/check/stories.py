@@ -106,16 +106,13 @@ def _rows_about(connection: duckdb.DuckDBPyConnection, table: _Table, names: set
         else f'"{column}" in (select unnest($names))'
         for column in table.texts
     )
-    columns = [
-        column for column in table.columns if f"{column}_ns" not in table.columns
-    ]  # the instant is told
+    columns = [column for column in table.columns if f"{column}_ns" not in table.columns]
     shown = ", ".join(f'"{column}"' for column in columns)
     arguments: dict[str, Any] = {"names": sorted(names)}
     if DOCUMENTS & set(table.texts):
         arguments["pattern"] = "|".join(re.escape(f'"{name}"') for name in sorted(names))
     rows = connection.execute(
-        f"select {shown} from {table.sql} where {where} limit {CROWD * len(names) + 1}",
-        {"names": sorted(names)},
+        f"select {shown} from {table.sql} where {where} limit {CROWD * len(names) + 1}", arguments
     ).fetchall()
     return [_Row(table, dict(zip(columns, row, strict=True))) for row in rows]
 
@@ -124,7 +121,7 @@ def _names(row: _Row) -> set[str]:
     return {
         value
         for column, value in row.values.items()
-        if isinstance(value, str) and len(value) >= 6 and NAMES.search(column) and column != "account_id"
+        if isinstance(value, str) and value and NAMES.search(column) and column != "account_id"
     }
 
 

@@ -55,8 +55,9 @@ class _Column:
         """
         name = sql.Identifier(self.name)
         if self.kind == "timestamptz":
-            instant = "(extract(epoch from least(greatest({}, {}), {})) * 1000000)::bigint"
-            return sql.SQL(instant).format(name, EARLIEST, LATEST)
+            clipped = "case when {0} is not null then least(greatest({0}, {1}), {2}) end"
+            instant = sql.SQL(clipped).format(name, EARLIEST, LATEST)
+            return sql.SQL("(extract(epoch from {}) * 1000000)::bigint").format(instant)
         return name if self.kind in ARROW_TYPES else sql.SQL("{}::text").format(name)
 
 

@@ -165,9 +165,9 @@ def _log_table(
 
 def _duckdb_type(kind: Any) -> str:
     """The column type for what the values are. Text stays text, whatever it looks like."""
-    if kind in INTEGERS:
-        return "BIGINT"
-    return kind if kind in ("DOUBLE", "BOOLEAN") else "VARCHAR" if isinstance(kind, str) else "JSON"
+    if not isinstance(kind, str):
+        return "JSON"
+    return "BIGINT" if kind in INTEGERS else kind if kind in ("DOUBLE", "BOOLEAN") else "VARCHAR"
 
 
 def _quoted(value: object) -> str:

@@ -17,6 +17,7 @@ import functools
 import json
 import re
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def _spell_out(ledger: list[Row]) -> dict[str, list[Row]]:
             balances[account] += amount
             versions[account] += 1
             postings.append(
-                {"id": len(postings) + 1, "transaction_id": entry["id"], "account_id": account, "amount_minor": amount,
+                {"id": len(postings) + 1, "transaction_id": entry["id"], "account_id": account,
+                 "amount_minor": amount,
                  "balance_after_minor": balances[account], "account_version": versions[account],
                  "created_at": entry["at"]}
             )  # fmt: skip
@@ -87,7 +89,9 @@ def edited(edits: list[Row]) -> History:
     """The base with some edits."""
     history = base()
     for edit in edits:
-        name = next(value for key, value in edit.items() if key in ("insert", "delete", "update", "copy", "series"))
+        name = next(
+            value for key, value in edit.items() if key in ("insert", "delete", "update", "copy", "series")
+        )
         if name in ("timeline", "windows"):
             history[name] |= edit["set"]
         elif name in ("faults", "jobs", "recovery", "pending"):
@@ -138,7 +142,9 @@ def schema_columns() -> dict[str, dict[str, str]]:
     services = re.findall(r"'(\w+)'", re.findall(r"array\[(.*?)\]", text)[0])
     tables: dict[str, dict[str, str]] = {}
     for name, body in re.findall(r"create table ([\w.%$]+) \((.*?)\);", text, re.S):
-        columns = dict(re.findall(r"^\s+(\w+) (uuid|text|bigint|int|jsonb|boolean|timestamptz)\b", body, re.M))
+        columns = dict(
+            re.findall(r"^\s+(\w+) (uuid|text|bigint|int|jsonb|boolean|timestamptz)\b", body, re.M)
+        )
         for service in services if name.startswith("%1$I") else [""]:
             tables[name.replace("%1$I", service)] = columns
     return tables
@@ -158,13 +164,24 @@ def operation_rows(rows: list[Row]) -> list[Row]:
     for seq, row in enumerate(rows, 1):
         invoked, completed = row["at"]
         detail = row.get("detail")
+        if isinstance(detail, dict) and "as_of" in detail:
+            instant = datetime.fromtimestamp(((_ns(detail["as_of"]) or 0) // 1000) / 1e6, UTC)
+            detail = {**detail, "as_of": instant.isoformat()}
         full = {"seq": seq, "id": f"o-{seq}", "attempts": 1, **{k: v for k, v in row.items() if k != "at"}}
         full |= {"intended_ns": _ns(invoked), "invoked_ns": _ns(invoked), "completed_ns": _ns(completed)}
         out.append({**full, "detail": json.dumps(detail) if isinstance(detail, dict) else detail})
     return out
 
 
-def target_spec(folder: str = str(BILLING)) -> TargetSpec:
+@functools.cache
+def _extension() -> dict[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: dict[str, Any] = yaml.load((BILLING / "compose.yaml").read_text(), loader)["x-ledgerquake"]
+    return found
+
+
+@functools.cache
+def target_spec() -> TargetSpec:
     """The billing target, as far as judging needs it, from the files in its folder."""
     heads = {}
     for file in sorted((BILLING / "invariants").glob("*.sql")):
@@ -173,14 +190,13 @@ def target_spec(folder: str = str(BILLING)) -> TargetSpec:
             id=head["id"], title=head["title"], applies=tuple(head.get("applies", "").split()),
             file=f"invariants/{file.name}",
         )  # fmt: skip
-    compose = yaml.safe_load((BILLING / "compose.yaml").read_text())["x-ledgerquake"]
     logs = tuple(
         WitnessLog(service=service, endpoint=Endpoint(port=log["port"], path=log["path"]), table=log["table"],
                    columns=log["columns"])
-        for service, log in compose["evidence"]["witnesses"].items()
+        for service, log in _extension()["evidence"]["witnesses"].items()
     )  # fmt: skip
     return TargetSpec(
-        name="billing", folder=folder, services={}, links={}, functions=FUNCTIONS, entry="client->edge",
+        name="billing", folder=str(BILLING), services={}, links={}, functions=FUNCTIONS, entry="client->edge",
         witness_logs=logs, invariants=heads, impact={"tariff_minor_per_subscriber_minute": 2},
         measures={"notifications.delay": Measure(file="measures/notification_delay.sql")},
     )  # fmt: skip
@@ -211,8 +227,8 @@ def write_folder(history: History, path: Path) -> RunFolder:
     schema = pa.schema([(name, types[kind]) for name, kind in OPERATION_COLUMNS.items()])
     folder.write_operations(pa.Table.from_pylist(operation_rows(tables["operations"]), schema))
     _write_samples(folder, tables["samples"])
-    for name, columns in schema_columns().items():
-        _write_table(folder, name, columns, tables.get(name, []))
+    for name in _extension()["evidence"]["sql"]["tables"]:
+        _write_table(folder, name, schema_columns()[name], tables.get(name, []))
     _write_logs(folder, tables)
     return folder
 

@@ -3,18 +3,20 @@
 -- applies: balance
 -- needs: select count(*) from operations where kind = 'balance' and outcome = 'ok'
 --
--- Two bounds on each read, from two sides.
+-- Two bounds on each read, from two sides, and a third on its age.
 -- By the ledger: it is the balance after one of the account's postings: none that was made after the
--- read had ended, and none that was overtaken, beyond doubt, more than 2 s (the staleness a replica may
--- have) before it began. Beyond doubt: the client had an acknowledgement of a later charge; or a later
--- posting was 3 s old, and neither broken nor recovering was anything when it was made, so that its
--- commit cannot have waited.
--- By the clients alone: between what must and what may have been applied: at most the opening
--- balance, plus the top-ups invoked until it ended, less the charges acknowledged 2 s before it began;
--- at least the opening balance less the charges and usage invoked until it ended.
+-- read had ended, and none that had been overtaken, beyond doubt, by the instant for which the read
+-- says it is true (`as_of`; else 2 s before it began). Beyond doubt: the client had an acknowledgement
+-- of a later charge; or a later posting was 3 s old, and nothing was broken or recovering when it was
+-- made, so that its commit cannot have waited.
+-- By the clients alone: at most the opening balance plus the top-ups invoked until the read ended, less
+-- the charges acknowledged by that instant; at least the opening balance less the charges and
+-- usage invoked until it ended.
+-- By its age: with nothing broken or recovering, a read is at most 3 s old (the replica may lag 2 s).
 with reads as (
   select seq, id, 'sub:' || subscriber || ':main' as account_id, subscriber, result as balance_minor,
-         (detail->>'version')::bigint as version, invoked_ns, completed_ns, invoked_ns - 2_000_000_000 as must_ns
+         (detail->>'version')::bigint as version, invoked_ns, completed_ns, ns(try_cast(detail->>'as_of' as timestamptz)) as as_of_ns,
+         coalesce(as_of_ns, invoked_ns - 2_000_000_000) as must_ns
   from operations where kind = 'balance' and outcome = 'ok' and result is not null),
 trouble as (
   select min(start_ns) filter (name = 'fault') - 5_000_000_000 as from_ns,
@@ -74,3 +76,6 @@ from untrue
 union all
 select id, 'outside what clients'' operations allow', account_id, balance_minor, version, least_minor, most_minor, invoked_ns
 from bounded where balance_minor not between least_minor and most_minor
+union all
+select id, 'too old, though nothing was broken', account_id, balance_minor, version, as_of_ns, null, invoked_ns
+from reads, trouble where as_of_ns < invoked_ns - 3_000_000_000 and not coalesce(invoked_ns between from_ns and to_ns, false)

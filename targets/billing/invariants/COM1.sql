@@ -7,7 +7,7 @@
 -- payments ended ok. (While the way from the clients to the system is cut, nobody inside can know.)
 -- Green again within 10 s of recovery.
 with page as (
-  select at_ns, value = 200 as answered, json_extract_string(try_cast(text as json), '$.overall') as overall
+  select at_ns, coalesce(value = 200, false) as answered, json_extract_string(try_cast(text as json), '$.overall') as overall
   from samples where name = 'status'),
 own_trouble as (
   select injected_ns as from_ns, coalesce((select max(end_ns) from windows where name = 'recovery'), healed_ns) as to_ns

@@ -3,7 +3,8 @@
 -- applies: maintenance
 -- needs: select count(*) from edge.mode where mode = 'maintenance'
 --
--- Each window was announced before it opened. A write that was sent and answered within it was
+-- Each window was announced before it opened. A write that was sent (half a second in: the mode must have got
+-- about) and answered within it was
 -- refused with 503 and Retry-After (the client counts it as failed only then), unless it has an answer
 -- of its own (done, declined, over the limit). Where another fault lay in the same time, an operation
 -- without an answer is that one's doing.
@@ -15,7 +16,7 @@ closed as (
 other_faults as (select injected_ns, coalesce(healed_ns, injected_ns) as healed_ns from faults where fault <> 'maintenance'),
 within as (
   select o.*, c.from_ns, c.to_ns, try_cast(detail->>'retry_after' as double) as retry_after_s
-  from operations o join closed c on o.invoked_ns > c.from_ns and o.completed_ns < c.to_ns
+  from operations o join closed c on o.invoked_ns > c.from_ns + 500_000_000 and o.completed_ns < c.to_ns
   where o.kind not in ('balance'))
 select 'epoch ' || epoch as subject, 'the window was not announced beforehand' as problem, null as kind, null as status, from_ns as at_ns
 from closed where not exists (

@@ -8,7 +8,7 @@
 with closed as (select min(committed_at_ns) as from_ns, max(committed_at_ns) as to_ns from edge.mode where epoch > 1),
 accepted as (
   select distinct o.kind, o.key, o.subscriber from operations o, closed c
-  where o.outcome = 'ok' and o.kind in ('topup', 'charge') and o.invoked_ns < c.to_ns),
+  where o.outcome = 'ok' and coalesce(o.status, 200) < 400 and o.kind in ('topup', 'charge') and o.invoked_ns < c.to_ns),
 records as (
   select distinct o.key from operations o, closed c
   where o.outcome = 'ok' and o.kind in ('usage', 'roaming') and o.invoked_ns < c.to_ns),

@@ -24,4 +24,4 @@ where d.at_ns is null or d.at_ns > due_ns
 union all
 select distinct o.key, 'acknowledged, but there is no event that says so', null, null, null
 from operations o anti join events e on e.payment_id = o.ref and e.subject = 'payment.settled'
-where o.kind in ('topup', 'topup_replay') and o.outcome = 'ok' and o.ref is not null
+where o.kind in ('topup', 'topup_replay') and o.outcome = 'ok' and coalesce(o.status, 200) < 400 and o.ref is not null

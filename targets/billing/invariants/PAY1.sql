@@ -1,14 +1,14 @@
 -- id: PAY1
 -- title: No acknowledged payment is lost
 -- applies: topup
--- needs: select count(*) from operations where kind in ('topup', 'topup_replay') and outcome = 'ok'
+-- needs: select count(*) from operations where kind in ('topup', 'topup_replay') and outcome = 'ok' and coalesce(status, 200) < 400
 -- impact: acknowledged_writes_lost where credited_minor < amount_minor
 --
 -- ok(k) => the PSPs hold exactly the amount, net of refunds, and the subscriber's account was credited
--- with exactly the amount. The client says what was acknowledged, the PSPs' logs what was taken.
+-- with exactly the amount. (`ok` with a status of 400 or more is a refusal that was due.) The client says what was acknowledged, the PSPs' logs what was taken.
 with acknowledged as (
   select key, min(subscriber) as subscriber, min(amount_minor) as amount_minor, min(completed_ns) as acknowledged_ns
-  from operations where kind in ('topup', 'topup_replay') and outcome = 'ok' group by key),
+  from operations where kind in ('topup', 'topup_replay') and outcome = 'ok' and coalesce(status, 200) < 400 group by key),
 captured as (
   select merchant_reference as key, sum(if(event = 'capture', amount_minor, -amount_minor)) as net_minor
   from witness.psp where event in ('capture', 'refund') group by all),

@@ -7,7 +7,7 @@
 -- operation of a client: its key, its subscriber, one of its amounts, and not before it was invoked.
 with asked as (
   select key, subscriber, amount_minor, invoked_ns,
-         outcome = 'fail' or (kind = 'topup_conflict' and status = 422) as refused
+         outcome = 'fail' or (outcome = 'ok' and status >= 400) as refused
   from operations where kind in ('topup', 'topup_replay', 'topup_conflict')),
 refused as (select key from asked group by key having bool_and(refused)),
 taken as (

@@ -6,8 +6,8 @@
 -- unknown(k) => finally terminal; what the PSPs hold is what was credited, and that is nothing or
 -- one of the amounts that were asked for. No payment at all may stay in doubt.
 with asked as (
-  select key, list(distinct amount_minor) as amounts, bool_or(outcome = 'ok' and kind <> 'topup_conflict') as acknowledged,
-         bool_and(outcome = 'fail' or (kind = 'topup_conflict' and status = 422)) as refused
+  select key, list(distinct amount_minor) as amounts, bool_or(outcome = 'ok' and coalesce(status, 200) < 400 and kind <> 'topup_conflict') as acknowledged,
+         bool_and(outcome = 'fail' or (outcome = 'ok' and status >= 400)) as refused
   from operations where kind in ('topup', 'topup_replay', 'topup_conflict') group by key),
 doubtful as (select key, amounts from asked where not acknowledged and not refused),
 captured as (

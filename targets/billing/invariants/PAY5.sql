@@ -8,7 +8,7 @@
 with same as (select * from operations where kind in ('topup', 'topup_replay')),
 acknowledged as (
   select key, min(completed_ns) as acknowledged_ns, min(amount_minor) as amount_minor
-  from same where outcome = 'ok' group by key),
+  from same where outcome = 'ok' and coalesce(status, 200) < 400 group by key),
 other as (
   select o.*, a.amount_minor as first_amount_minor from operations o join acknowledged a using (key)
   where o.kind = 'topup_conflict' and o.invoked_ns > a.acknowledged_ns)

@@ -1,0 +1,57 @@
+"""Every invariant against recorded histories: silent on the legal one, outspoken on each bad one.
+
+A new invariant needs its SQL file, and one file ``<ID>.yaml`` here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.check.invariants import Found, parse_invariant, run_invariant
+from tests.histories.history import BILLING, FUNCTIONS, HERE, edited, evidence
+
+INVARIANTS = sorted(file.stem for file in (BILLING / "invariants").glob("*.sql"))
+PRESENT = {kind for kinds in FUNCTIONS.values() for kind in kinds} | {"maintenance", "settlement", "tap-in"}
+
+
+def cases() -> list[Any]:
+    out = []
+    for invariant in INVARIANTS:
+        out.append(
+            pytest.param(invariant, {"name": "the base", "passes": True, "edit": []}, id=f"{invariant}: base")
+        )
+        for case in yaml.safe_load((HERE / f"{invariant}.yaml").read_text(encoding="utf-8")):
+            out.append(pytest.param(invariant, case, id=f"{invariant}: {case['name']}"))
+    return out
+
+
+def check(invariant: str, edits: list[dict[str, Any]], path: Path) -> Found:
+    file = parse_invariant(
+        (BILLING / "invariants" / f"{invariant}.sql").read_text(encoding="utf-8"), invariant
+    )
+    connection = evidence(edited(edits), path)
+    try:
+        return run_invariant(connection, file, PRESENT)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(("invariant", "case"), cases())
+def test_history(invariant: str, case: dict[str, Any], tmp_path: Path) -> None:
+    found = check(invariant, case["edit"], tmp_path)
+    if "convicts" in case:
+        assert found.answer == "fail", found
+        assert sorted(str(row["subject"]) for row in found.rows) == sorted(case["convicts"]), found.rows
+        assert all(row["problem"] for row in found.rows), found.rows
+    else:
+        assert found.answer == ("pass" if case.get("passes") else "inconclusive"), found
+
+
+def test_every_invariant_has_a_bad_history() -> None:
+    for invariant in INVARIANTS:
+        listed = yaml.safe_load((HERE / f"{invariant}.yaml").read_text(encoding="utf-8"))
+        assert any("convicts" in case for case in listed), invariant

@@ -1,0 +1,104 @@
+"""The runner of invariants: what other people's SQL may do, and what becomes of it when it breaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check import invariants
+from harness.check.invariants import parse_invariant, run_invariant
+from harness.errors import TargetError
+from harness.evidence.folder import RunFolder
+from harness.evidence.views import open_evidence
+from tests.histories.history import base, write_folder
+
+HEAD = "-- id: X1\n-- title: A test\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return write_folder(base(), tmp_path_factory.mktemp("run"))
+
+
+def run(folder: RunFolder, sql: str, head: str = HEAD, **options: object) -> invariants.Found:
+    connection = open_evidence(folder, **options)  # type: ignore[arg-type]
+    try:
+        return run_invariant(connection, parse_invariant(head + sql, "x.sql"), {"topup", "crash"})
+    finally:
+        connection.close()
+
+
+def test_rows_are_violations(folder: RunFolder) -> None:
+    found = run(folder, "select key as subject, now() as seen from operations where kind = 'topup'")
+    assert (found.answer, found.violations, len(found.rows)) == ("fail", 7, 5)
+    assert isinstance(found.rows[0]["seen"], str)
+
+
+@pytest.mark.parametrize(
+    ("head", "answer"),
+    [
+        ("", "pass"),
+        ("-- applies: topup other\n", "pass"),
+        ("-- applies: crash\n", "pass"),
+        ("-- applies: other\n", "not_applicable"),
+        ("-- needs: select count(*) from operations\n", "pass"),
+        ("-- needs: select count(*) from operations where kind = 'none'\n", "inconclusive"),
+        ("-- needs: select key from operations limit 1\n", "inconclusive"),
+        ("-- needs: select count(*) from nothing.there\n", "inconclusive"),
+    ],
+)
+def test_head(folder: RunFolder, head: str, answer: str) -> None:
+    assert run(folder, "select 1 where false", HEAD + head).answer == answer
+
+
+def test_violations_count_even_where_needs_finds_nothing(folder: RunFolder) -> None:
+    head = HEAD + "-- needs: select count(*) from operations where kind = 'none'\n"
+    assert run(folder, "select 'x' as subject", head).answer == "fail"
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("select * from psp.gone", "evidence is missing"),
+        ("selekt 1", "crashed"),
+        ("select no_such_column from operations", "crashed"),
+        ("select error('odd') from operations", "crashed"),
+        ("drop view operations", "exactly one SELECT"),
+        ("select 1 where false; select 2", "exactly one SELECT"),
+        ("set threads = 8", "exactly one SELECT"),
+        ("copy operations to '/tmp/stolen.csv'", "exactly one SELECT"),
+        ("select * from read_csv('/etc/passwd')", "crashed"),
+        ("select * from read_text('/etc/passwd')", "crashed"),
+        ("select * from 'https://example.org/x.parquet'", ""),
+        ("install httpfs", "exactly one SELECT"),
+    ],
+)
+def test_what_breaks_is_inconclusive(folder: RunFolder, sql: str, reason: str) -> None:
+    found = run(folder, sql)
+    assert found.answer == "inconclusive" and reason in found.reason
+
+
+def test_out_of_memory_is_inconclusive(folder: RunFolder) -> None:
+    found = run(folder, "select list(a.range) as x from range(20_000_000) a", memory_limit="100MB")
+    assert found.answer == "inconclusive" and "out of memory" in found.reason
+
+
+def test_a_query_that_runs_away_is_inconclusive(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invariants, "LIMIT_S", 0.3)
+    found = run(
+        folder, "select count(*) as n from range(1000000) a, range(1000000) b where a.range * b.range = 7"
+    )
+    assert found.answer == "inconclusive" and "did not end" in found.reason
+
+
+def test_impact_counts_what_its_condition_names(folder: RunFolder) -> None:
+    head = HEAD + "-- impact: lost where amount_minor > 500\n"
+    sql = "select key as subject, amount_minor from operations where kind = 'topup'"
+    assert run(folder, sql, head).impact == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["select 1", "-- title: x\nselect 1", "-- id: A\n-- id: B\n-- title: x\nselect 1"]
+)
+def test_a_bad_head_is_an_error(text: str) -> None:
+    with pytest.raises(TargetError, match=r"x\.sql"):
+        parse_invariant(text, "x.sql")

@@ -1,0 +1,223 @@
+"""The verdict on whole run folders: what makes it a pass, a fail, inconclusive, and what takes precedence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.check.judge import judge, read_verdict
+from harness.check.verdict import Verdict
+from harness.errors import InputError
+from harness.evidence.folder import RunFolder
+from harness.evidence.model import Environment, FaultRecord, LoadSummary, Proof, Timeline
+from harness.experiment.model import Expectation, Experiment, FaultSpec, InvariantsHold, JobSpec, Objective
+from tests.histories.history import START_NS, base, edited, experiment, write_folder
+
+LOAD = LoadSummary(scheduled=1000, sent=1000, recorded=1000, lag_p99_ms=3)
+BUSY = {
+    "series": "operations", "from": 0, "to": 50, "every": 0.1,
+    "row": {"kind": "balance", "subscriber": 2, "outcome": "ok", "status": 200},
+}  # fmt: skip
+HOLD = InvariantsHold(text="invariants hold")
+
+
+def objective(text: str, limit: float, window: Any = "run", op: Any = ">=") -> Objective:
+    subject, _, metric = text.rpartition(".")
+    return Objective(text=text, subject=subject, metric=metric, op=op, limit=limit, window=window)
+
+
+def stage(
+    path: Path,
+    *,
+    expect: tuple[Expectation, ...] = (HOLD,),
+    history: dict[str, Any] | None = None,
+    load: LoadSummary | None = LOAD,
+    **timeline: Any,
+) -> RunFolder:
+    """The legal history as a whole run; busy enough that objectives have something to say."""
+    folder = write_folder(history or edited([BUSY]), path)
+    faults = (FaultSpec(fault="crash", at_s=0), FaultSpec(fault="maintenance", at_s=17))
+    jobs = (JobSpec(at_s=10, run="settlement"), JobSpec(at_s=6, run="tap-in"))
+    asked: Experiment = experiment().model_copy(update={"faults": faults, "jobs": jobs, "expect": expect})
+    folder.write_experiment("name: history\n", asked)
+    folder.write_environment(Environment(run_id="run", seed=7, runtime="process", toxiproxy="builtin"))
+    changes = {"load": load, **timeline}
+    folder.write_timeline(folder.read_timeline().model_copy(update=changes))
+    return folder
+
+
+def test_a_legal_run_passes_with_every_invariant_heard(tmp_path: Path) -> None:
+    verdict = judge(
+        stage(
+            tmp_path, expect=(HOLD, objective("balance.success", 99), objective("balance.p99", 500, op="<="))
+        )
+    )
+    assert verdict.verdict == "pass", verdict.reasons
+    assert {i.verdict for i in verdict.invariants} == {"pass"}
+    assert verdict.reasons == () and verdict.replay.endswith("--seed 7 --runtime process")
+    assert [round(e.measured or 0) for e in verdict.expectations] == [0, 100, 10]
+    assert set(verdict.windows) == {"steady", "fault", "recovery", "recovered", "run"}
+    assert verdict.recovery_s == 0  # balance never suffered; the others are too rare to say
+
+
+def test_a_conviction_names_its_subject_and_tells_its_story(tmp_path: Path) -> None:
+    history = edited(
+        [
+            {"delete": "charging.posting", "where": {"transaction_id": "t15"}},
+            {"delete": "charging.transaction", "where": {"id": "t15"}},
+        ]
+    )
+    verdict = judge(stage(tmp_path, history=history))
+    assert verdict.verdict == "fail"
+    assert any(reason.startswith("PAY1") for reason in verdict.reasons)
+    (example,) = next(i for i in verdict.invariants if i.id == "PAY1").examples
+    assert example.subject == "k2" and example.row["credited_minor"] == 0
+    sources = {entry.source for entry in example.timeline}
+    assert {"operations", "payments.payment", "witness psp-b", "payments.outbox", "fault"} <= sources
+    assert {"notify.inbox", "witness gateway"} & sources, "the event is followed, too"
+    assert [e.at_ns for e in example.timeline] == sorted(e.at_ns for e in example.timeline)
+    assert verdict.impact["acknowledged_writes_lost"] == 1
+
+
+LAGGING = LOAD.model_copy(update={"lag_p99_ms": 150})
+SLACK = LOAD.model_copy(update={"sent": 980, "recorded": 980})
+HOLES = LOAD.model_copy(update={"recorded": 990})
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "reason"),
+    [
+        ({"aborted": "Ctrl-C"}, "inconclusive", "aborted"),
+        ({"load": None}, "inconclusive", "said nothing"),
+        ({"load": LAGGING}, "inconclusive", "came late"),
+        ({"load": SLACK}, "inconclusive", "fell behind"),
+        ({"load": HOLES}, "inconclusive", "history is incomplete"),
+        ({"settled_ns": None, "settle_pending": {"outboxes": 3}}, "fail", "still pending"),
+        ({"settled_ns": None, "settle_pending": {"outboxes": -1}}, "inconclusive", "cannot be said"),
+        ({"expect": (objective("charging.p99", 500, op="<="),)}, "inconclusive", "20 are needed"),
+        ({"expect": (objective("balance.p99", 5, op="<="),)}, "fail", "measured 10"),
+        ({"expect": (objective("balance.p99", 5, op="<="),), "load": LAGGING}, "inconclusive", "came late"),
+        ({"expect": (InvariantsHold(text="invariants PAY* hold", patterns=("PAY*",)),)}, "pass", ""),
+        (
+            {"expect": (InvariantsHold(text="invariants SEC* hold", patterns=("SEC*",)),)},
+            "inconclusive",
+            "none of",
+        ),
+    ],
+)
+def test_verdict(tmp_path: Path, changes: dict[str, Any], verdict: str, reason: str) -> None:
+    found = judge(stage(tmp_path, **changes))
+    assert found.verdict == verdict, found.reasons
+    assert reason in " | ".join(found.reasons)
+
+
+def test_an_incomplete_history_convicts_nobody(tmp_path: Path) -> None:
+    history = edited([{"delete": "operations", "where": {"id": "o1"}}])  # PAY2 would speak
+    assert judge(stage(tmp_path / "a", history=history)).verdict == "fail"
+    assert judge(stage(tmp_path / "b", history=history, load=HOLES)).verdict == "inconclusive"
+
+
+def test_an_unproved_fault_is_inconclusive(tmp_path: Path) -> None:
+    folder = stage(tmp_path)
+    crash, maintenance = folder.read_faults()
+    unseen = crash.model_copy(update={"proof": Proof(proved=False, text="no process was gone")})
+    folder.write_faults([unseen, maintenance])
+    verdict = judge(folder)
+    assert verdict.verdict == "inconclusive" and "no process was gone" in verdict.reasons[0]
+    folder.write_faults([maintenance])
+    assert "2 faults were asked for" in judge(folder).reasons[0]
+
+
+def test_no_steady_state_is_inconclusive_not_a_failure(tmp_path: Path) -> None:
+    rows = {"kind": "balance", "subscriber": 2, "outcome": "unknown"}
+    broken = edited([{"series": "operations", "from": 0, "to": 10, "every": 0.1, "row": rows}])
+    steady = objective("balance.success", 99.9, "steady")
+    verdict = judge(stage(tmp_path, history=broken, expect=(steady,)))
+    assert verdict.verdict == "inconclusive" and "no steady state" in verdict.reasons[0]
+
+
+def test_missing_evidence_is_inconclusive(tmp_path: Path) -> None:
+    folder = stage(tmp_path)
+    (folder.witness / "psp-b.jsonl").unlink()  # half of the PSPs would be a false witness
+    (folder.sql / "charging.posting.parquet").unlink()
+    verdict = judge(folder)
+    assert verdict.verdict == "inconclusive"
+    assert {i.id: i.verdict for i in verdict.invariants}["PAY4"] == "inconclusive"
+    assert "psp" in next(i.reason for i in verdict.invariants if i.id == "PAY4")
+
+
+def test_an_aborted_run_that_never_came_up_has_a_verdict(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "early")
+    whole = stage(tmp_path / "other")
+    folder.write_experiment("name: history\n", whole.read_experiment())
+    folder.copy_target(whole.read_target())
+    now = Timeline(deploy_started_ns=1, ready_ns=1, load_started_ns=1, steady_ended_ns=1, aborted="Ctrl-C")
+    folder.write_timeline(now)
+    (folder.path / "plan.json").write_text(
+        '{"name":"history","seed":3,"steady_s":1,"faults":[],"jobs":[],"load":{"seed":3,"arrivals":"poisson",'
+        '"segments":[],"mix":{},"subscribers":1,"max_duration_s":1},"recover_within_s":1,"recovered_s":1,'
+        '"settle_within_s":1}'
+    )
+    verdict = judge(folder)
+    assert verdict.verdict == "inconclusive" and "Ctrl-C" in verdict.reasons[0] and verdict.seed == 3
+
+
+def test_judging_is_repeatable_and_the_verdict_survives_its_file(tmp_path: Path) -> None:
+    folder = stage(tmp_path)
+    with pytest.raises(InputError):
+        read_verdict(folder)
+    first, second = judge(folder), judge(folder)
+    assert first == second
+    folder.write_verdict(first)
+    assert read_verdict(folder) == first
+    assert '"for": ' in folder.verdict.read_text() and isinstance(first, Verdict)
+
+
+def test_recovery_objective(tmp_path: Path) -> None:
+    """Balance is down for 4 s after the last healing (33 s)."""
+    row = {"kind": "balance", "subscriber": 2, "outcome": "ok", "status": 200}
+    down = {**row, "outcome": "unknown", "status": 503}
+    history = edited(
+        [
+            {"series": "operations", "from": start, "to": end, "every": 0.05, "row": which}
+            for start, end, which in ((0, 33, row), (33, 37, down), (37, 50, row))
+        ]
+    )
+    quick, slow = objective("balance.recovery", 3000, op="<="), objective("balance.recovery", 5000, op="<=")
+    folder = stage(tmp_path, history=history, expect=(quick, slow))
+    verdict = judge(folder)
+    assert [e.verdict for e in verdict.expectations] == ["fail", "pass"]
+    assert verdict.recovery_s == pytest.approx(4, abs=0.3)
+    assert verdict.windows["recovery"].end == pytest.approx(37, abs=0.3)
+
+
+def test_a_measure_that_never_came_is_worse_than_any_limit(tmp_path: Path) -> None:
+    edits: list[dict[str, Any]] = [BUSY]
+    for number in range(25):
+        event = f"m{number:02d}"
+        payload = {"payment_id": event, "key": event, "subscriber": 1, "amount_minor": 100}
+        edits.append(
+            {"insert": "payments.outbox", "row": {"event_id": event, "subject": "payment.settled",
+             "created_at": 40 + number / 10, "payload": payload}}
+        )  # fmt: skip
+        if number < 20:
+            edits.append(
+                {
+                    "insert": "witness.gateway",
+                    "row": {"event": "delivered", "event_id": event, "at_ns": 41 + number / 10},
+                }
+            )
+    expect = (
+        objective("notifications.delay.p50", 2000, "recovered", "<="),
+        objective("notifications.delay.p99", 60000, "recovered", "<="),
+    )
+    verdict = judge(stage(tmp_path, history=edited(edits), expect=expect))
+    assert [(e.verdict, e.measured) for e in verdict.expectations] == [("pass", 1000.0), ("fail", None)]
+
+
+def test_the_base_is_legal_on_its_own(tmp_path: Path) -> None:
+    folder = write_folder(base(), tmp_path)
+    record = folder.read_faults()[0]
+    assert isinstance(record, FaultRecord) and record.injected_ns == START_NS + 10 * 10**9
