@@ -65,6 +65,7 @@ class _Carrier:
         self._to_send = b""
         self._tail = b""
         self._last = 0.0
+        self._refused = False  # the other side takes no more; what it sent before may still be read
         self.sent = self.received = self.requests = self.answers = self.pieces = 0
 
     def run(self, timeout_s: float, quiet_s: float) -> Volume:
@@ -94,10 +95,12 @@ class _Carrier:
         return bool(select.select([self._held], [], [], quiet_s)[0])
 
     def _all_done(self) -> bool:
-        return not self._wants_more() and not self._to_send and self.answers >= self.requests
+        answered = not self._to_send and self.answers >= self.requests
+        return answered and not self._wants_more() and not self._refused
 
     def _wants_more(self) -> bool:
-        return (self.sent < self._up or self.received < self._down) and self.requests < MAX_REQUESTS
+        unmet = self.sent < self._up or self.received < self._down
+        return unmet and self.requests < MAX_REQUESTS and not self._refused
 
     def _turn(self, left_s: float) -> bool:
         """Send and receive what is possible now; True at the end of the stream."""
@@ -107,9 +110,7 @@ class _Carrier:
         writers = [self._held] if self._to_send else []
         readable, writable, _ = select.select([self._held], writers, [], left_s)
         if writable:
-            count = self._held.send(self._to_send)
-            self.sent += count
-            self._to_send = self._to_send[count:]
+            self._send()
         if not readable:
             return False
         data = self._held.recv(65536)
@@ -120,3 +121,12 @@ class _Carrier:
         keep = len(self._answer) - 1  # an answer's mark may be split, and must not be counted twice
         self._tail = seen[-keep:]
         return not data
+
+    def _send(self) -> None:
+        try:
+            count = self._held.send(self._to_send)
+        except (BrokenPipeError, ConnectionResetError):
+            self._refused, self._to_send = True, b""
+            return
+        self.sent += count
+        self._to_send = self._to_send[count:]

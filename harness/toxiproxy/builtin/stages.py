@@ -180,10 +180,7 @@ class Latency(Queued):
         delay_ms = float(wanted["latency"])
         if jitter := wanted["jitter"]:
             delay_ms += random.randrange(-jitter, jitter)
-        due = stamp + delay_ms / 1000
-        if self._queue:  # in order, however the jitter falls
-            due = max(due, self._queue[-1][0])
-        self.hold(data, due)
+        self.hold(data, stamp + delay_ms / 1000)  # in order, however the jitter falls
 
 
 class Bandwidth(Queued):

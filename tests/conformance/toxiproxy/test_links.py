@@ -17,7 +17,15 @@ from harness.toxiproxy.engine import Engine, EngineChoice, find_engine
 from harness.toxiproxy.links import LinkBytes, LinkLayer
 from harness.toxiproxy.toxics import Latency, Timeout
 from tests.conformance.toxiproxy.conftest import Bench, free_port
-from tests.conformance.toxiproxy.upstreams import dial, echo, eventually, how_it_ends, round_trip_ms, silent
+from tests.conformance.toxiproxy.upstreams import (
+    dial,
+    echo,
+    eventually,
+    flood,
+    how_it_ends,
+    round_trip_ms,
+    silent,
+)
 
 NAME = "a->b:8008"
 QUOTED = "a-%3Eb%3A8008"
@@ -69,6 +77,15 @@ def test_bytes_are_counted_when_a_connection_closes(bench: Bench) -> None:
         time.sleep(0.05)
         assert bench.links.bytes_closed(NAME) == before
     assert eventually(lambda: bench.links.bytes_closed(NAME) - before == LinkBytes(5, 5, 5, 5))
+
+
+def test_what_could_not_be_written_is_not_counted_as_sent(bench: Bench) -> None:
+    held = dial(bench.link(flood))
+    before = bench.links.bytes_closed(NAME)
+    time.sleep(0.2)  # until every buffer on the way is full
+    held.close()
+    time.sleep(0.2)
+    assert (bench.links.bytes_closed(NAME) - before).sent_down == 0
 
 
 def test_what_was_set_is_what_is_read(bench: Bench) -> None:

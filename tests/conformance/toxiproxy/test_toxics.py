@@ -63,6 +63,10 @@ def test_latencies_add_up_and_jitter_stays_in_its_range(bench: Bench) -> None:
         bench.links.add_toxic(NAME, "one", Latency(stream="downstream", latency=60))
         bench.links.add_toxic(NAME, "two", Latency(stream="downstream", latency=60, jitter=30))
         times = [round_trip_ms(held) for _ in range(8)]
+        for place in range(20):
+            held.sendall(b"%02d" % place)
+            time.sleep(0.004)
+        assert read_exactly(held, 40) == b"".join(b"%02d" % place for place in range(20)), "in order"
     assert all(88 <= took < 150 + SLACK_MS for took in times), times
     assert max(times) - min(times) > 3, f"no jitter: {times}"
 
@@ -154,6 +158,17 @@ def test_slicer_cuts_data_into_pieces(bench: Bench) -> None:
         took = time.monotonic() - started
     assert len(sizes) >= 8, sizes
     assert took >= 0.008 * (len(sizes) - 1) * 0.9
+
+
+def test_slices_without_delay_are_written_one_by_one(bench: Bench) -> None:
+    with dial(bench.link(echo)) as held:
+        bench.links.add_toxic(NAME, "slice", Slicer(stream="downstream", average_size=20))
+        first_reads = []
+        for _ in range(20):
+            held.sendall(b"x" * 4000)
+            first_reads.append(len(held.recv(65536)))
+            read_exactly(held, 4000 - first_reads[-1])
+    assert min(first_reads) < 4000, "every answer came in one piece"
 
 
 @pytest.mark.parametrize("stream", ["upstream", "downstream"])
