@@ -69,7 +69,7 @@ def place_of(text: str, piece: str) -> str:
         ("target: billing", "target: biling", "biling", ["no target 'biling'", "did you mean 'billing'?"]),
         ("steady: 8s", "steady: 8s\nsteady: 9s", "steady: 9s", ["the key 'steady' stands twice", "line 1"]),
         ("steady: 8s", "steady: &x 8s", "&x", ["an anchor (&x)", "not allowed"]),
-        ("  rate: 80/s", "\trate: 80/s", "\trate", ["a tab in the indentation", "spaces"]),
+        ("  rate: 60/s", "\trate: 60/s", "\trate", ["a tab in the indentation", "spaces"]),
     ],
 )
 def test_bad_input_ends_with_2_at_once_and_starts_nothing(
@@ -139,14 +139,14 @@ def test_wrong_usage_ends_with_2(ledgerquake: Run, tmp_path: Path, arguments: li
 def test_validate_tells_of_every_file_and_every_mistake(ledgerquake: Run, tmp_path: Path) -> None:
     home = tmp_path / "experiments"
     (home / "good.yaml").write_text(BASELINE, encoding="utf-8")
-    (home / "bad.yaml").write_text(BASELINE.replace("rate: 80/s", "rate: 80").replace("hold", "holdd"))
+    (home / "bad.yaml").write_text(BASELINE.replace("rate: 60/s", "rate: 60").replace("hold", "holdd"))
     (home / "suites").mkdir()
     (home / "suites" / "all.yaml").write_text("suite: all\nexperiments: [good, bad, godo]\n")
     done = ledgerquake("validate", "good", "experiments/bad.yaml", "all")
     assert done.returncode == 2
     assert done.stdout.count(": ok: ") == 1
     assert "bad.yaml:" in done.stderr
-    assert "80 has no unit" in done.stderr
+    assert "60 has no unit" in done.stderr
     assert "expected 'hold' at the end" in done.stderr
     assert "all.yaml:2:26: no experiment 'godo'" in done.stderr
     assert "did you mean 'good'?" in done.stderr
