@@ -152,11 +152,12 @@ def _log_table(
     for log in logs:
         columns |= log.columns
     source = f"[{', '.join(_quoted(file) for file in files)}]"
-    found = connection.execute(
-        f"select json_group_structure(json) from read_ndjson_objects({source})"
-    ).fetchone()
-    structure = json.loads(found[0]) if found and found[0] else {}
-    columns |= {name: _duckdb_type(kind) for name, kind in structure.items() if name not in columns}
+    if not all(log.columns for log in logs):
+        found = connection.execute(
+            f"select json_group_structure(json) from read_ndjson_objects({source})"
+        ).fetchone()
+        structure = json.loads(found[0]) if found and found[0] else {}
+        columns |= {name: _duckdb_type(kind) for name, kind in structure.items() if name not in columns}
     types = ", ".join(f"{_quoted(name)}: {_quoted(kind)}" for name, kind in columns.items())
     connection.execute(
         f'create table witness."{table}" as select * from read_ndjson({source}, columns = {{{types}}})'

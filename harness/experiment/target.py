@@ -122,7 +122,7 @@ class WitnessLog(Frozen):
     """An append-only log of a witness: ``GET`` gives JSON lines; becomes ``witness.<table>``.
 
     ``columns`` (name -> DuckDB type) exist even where no line has them: an empty log is evidence too.
-    Fields that are not named are added with the type their values have.
+    Without them the fields are those that the lines have, with the types of their values.
     """
 
     service: str

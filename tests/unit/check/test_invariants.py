@@ -78,7 +78,7 @@ def test_what_breaks_is_inconclusive(folder: RunFolder, sql: str, reason: str) -
 
 
 def test_out_of_memory_is_inconclusive(folder: RunFolder) -> None:
-    found = run(folder, "select list(a.range) as x from range(20_000_000) a", memory_limit="100MB")
+    found = run(folder, "select list(a.range) as x from range(100_000_000) a", memory_limit="400MB")
     assert found.answer == "inconclusive" and "out of memory" in found.reason
 
 
