@@ -14,7 +14,7 @@ from harness.target.runtime import Address
 
 ASK_TIMEOUT_S = 1.0
 POLL_S = 0.05
-LAST_LINES = 15
+LAST_LINES = 40
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -110,16 +111,23 @@ def configuration(folder: Path) -> dict[str, Any]:
 
 
 def as_ordinary_user() -> list[str]:
-    """PostgreSQL refuses root, so root enters a user namespace in which it is user 1000."""
-    if os.getuid() != 0:
+    """What to put before a command that must run as an ordinary user whom the system knows by name.
+
+    PostgreSQL refuses root, and users without an entry in the user database. Either enters a user
+    namespace in which it is some other user; its rights to files stay its own.
+    """
+    if os.getuid() != 0 and any(user.pw_uid == os.getuid() for user in pwd.getpwall()):
         return []
+    known = sorted(user.pw_uid for user in pwd.getpwall() if user.pw_uid != 0)
     unshare = shutil.which("unshare")
-    prefix = [unshare or "unshare", "--user", "--map-user=1000", "--map-group=1000"]
-    if unshare is None or subprocess.run([*prefix, "true"], capture_output=True).returncode != 0:
-        sys.exit(
-            "PostgreSQL does not run as root, and 'unshare --user' does not work here: use an ordinary user"
-        )
-    return prefix
+    if known and unshare is not None:
+        prefix = [unshare, "--user", f"--map-user={known[0]}", f"--map-group={known[0]}"]
+        if subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
+            return prefix
+    sys.exit(
+        f"PostgreSQL does not run as user {os.getuid()} (root, or unknown to the system), "
+        "and 'unshare --user' does not work here: use an ordinary user"
+    )
 
 
 def main() -> NoReturn:
