@@ -77,6 +77,10 @@ def look(session: requests.Session, question: Question, url: str) -> Sample:
     try:
         answer = session.request(question.endpoint.method, url, timeout=TIMEOUT_S)
     except requests.RequestException as error:
-        return Sample(at_ns=at_ns, name=question.name, subject=question.service, value=None, text=type(error).__name__)
+        return Sample(
+            at_ns=at_ns, name=question.name, subject=question.service, value=None, text=type(error).__name__
+        )
     text = answer.text[:MOST_TEXT]
-    return Sample(at_ns=at_ns, name=question.name, subject=question.service, value=answer.status_code, text=text)
+    return Sample(
+        at_ns=at_ns, name=question.name, subject=question.service, value=answer.status_code, text=text
+    )
