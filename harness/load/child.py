@@ -40,8 +40,10 @@ from harness.load.recorder import Recorder
 from harness.load.workload import Workload
 
 OPEN_FILES = 8192  # each user has a connection
+PRIORITY = -10  # nice value: far above what is judged, far below the kernel's own
 POLL_S = 0.01
 WATCH_S = 0.5
+log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -115,10 +117,22 @@ def raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def come_first() -> None:
+    """Ask for a higher priority: a generator that waits for a processor measures itself.
+
+    It needs a right that ordinary users seldom have; without it the lag still tells on a late start.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    except PermissionError:
+        log.info("no right to a higher priority; the lag will tell whether that mattered")
+
+
 def run(config: ChildConfig) -> int:
     """Arm, go, stop. Returns the exit code; raises Refused when it cannot begin."""
     folder, parent = Folder(Path(config.folder)), os.getppid()
     raise_open_files()
+    come_first()
     workload = load_workload(Path(config.locustfile), config.python_path, set(config.plan.mix))
     clock = Clock()
     engine = Engine(

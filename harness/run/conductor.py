@@ -138,7 +138,8 @@ class Conductor:
             healed_ns = max(self._healed_ns.values(), default=None)
         if healed_ns is None:  # nothing was broken: steady is all there is
             healed_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
-        self._tell.phase("recovery", f"at most {self._plan.recover_within_s:g} s")
+        if self._plan.faults:
+            self._tell.phase("recovery", f"at most {self._plan.recover_within_s:g} s")
         steady_end_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
         return RecoveryWatch(done.load_started_ns, steady_end_ns, healed_ns)
 
@@ -147,7 +148,7 @@ class Conductor:
     ) -> bool:
         if done.recovered_ns is None:
             done.recovered_ns = watch.recovered_at(live)
-            if done.recovered_ns is not None:
+            if done.recovered_ns is not None and self._plan.faults:
                 took_s = (done.recovered_ns - watch.healed_ns) / 1e9
                 self._tell.phase("recovered", f"after {max(0.0, took_s):.1f} s")
             return now_ns > watch.healed_ns + int(self._plan.recover_within_s * 1e9)
