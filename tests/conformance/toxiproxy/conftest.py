@@ -70,7 +70,7 @@ class Bench:
 def bench(engine: Engine) -> Iterator[Bench]:
     api = f"http://{engine.host}:{engine.port}"
     restarts: list[EngineRestart] = []
-    bench = Bench(LinkLayer(engine, on_restart=restarts.append, timeout_s=1.5), api, restarts)
+    bench = Bench(LinkLayer(engine, on_restart=restarts.append, timeout_s=1.0), api, restarts)
     yield bench
     for upstream in bench.upstreams:
         upstream.close()

@@ -8,6 +8,7 @@ import socket
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -199,6 +200,8 @@ def test_a_hung_engine_is_replaced(bench: Bench, engine: Engine) -> None:
     listen = bench.link(echo)
     assert engine.pid
     os.kill(engine.pid, signal.SIGSTOP)
+    process = psutil.Process(engine.pid)
+    assert eventually(lambda: process.status() == psutil.STATUS_STOPPED)
     started = time.monotonic()
     bench.links.set_enabled(NAME, True)
     assert time.monotonic() - started < 5 and len(bench.restarts) == 1
