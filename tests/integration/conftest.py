@@ -21,16 +21,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from infra.db_node import as_ordinary_user
 from tests.integration.billing_processes import Launcher, Process, free_port
 
 SCHEMA = Path(__file__).parents[2] / "targets" / "billing" / "infra" / "schema"
 START_S = 20.0
-
-
-def _as_a_user() -> list[str]:
-    if os.geteuid() != 0:
-        return []
-    return ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 
 @contextmanager
@@ -75,12 +70,21 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("postgres")
     data, port = folder / "data", free_port()
     subprocess.run(
-        [*_as_a_user(), str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-N",
+        [*as_ordinary_user(), str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-N",
          "-E", "UTF8", "--locale=C"],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     settings = {"fsync": "off", "max_connections": "200", "unix_socket_directories": ""}
-    argv = [*_as_a_user(), str(binaries / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port)]
+    argv = [
+        *as_ordinary_user(),
+        str(binaries / "postgres"),
+        "-D",
+        str(data),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     for name, value in settings.items():
         argv += ["-c", f"{name}={value}"]
     server = f"postgresql://postgres@127.0.0.1:{port}"
