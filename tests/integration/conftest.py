@@ -70,8 +70,8 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("postgres")
     data, port = folder / "data", free_port()
     subprocess.run(
-        [*as_ordinary_user(), str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-N",
-         "-E", "UTF8", "--locale=C"],
+        [*as_ordinary_user(), str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust",
+         "-N", "-E", "UTF8", "--locale=C"],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     settings = {"fsync": "off", "max_connections": "200", "unix_socket_directories": ""}
