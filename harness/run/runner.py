@@ -128,7 +128,7 @@ class _Run:
             self._folder.write_environment(self._environment(stage.versions()))
             if not interrupts.stopping():
                 self._drive(stage, interrupts)
-            self._times["deaths"] = stage.runtime.deaths()
+            self._times["deaths"] = stage.deaths()
             self._tell.phase("removing")
         self._times["aborted"] = interrupts.reason
         self.save_timeline()

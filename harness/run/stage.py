@@ -12,13 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from harness.evidence.model import Death
 from harness.experiment.target import Mutant, TargetSpec
 from harness.run.journal import Journal
 from harness.target.process import ProcessRuntime
 from harness.target.supervisor import Supervisor
 from harness.toxiproxy.engine import Engine
 from harness.toxiproxy.find import EngineChoice
-from harness.toxiproxy.links import LinkLayer
+from harness.toxiproxy.links import EngineRestart, LinkLayer
 
 
 class Stage:
@@ -47,6 +48,7 @@ class Stage:
         self._mutant = mutant
         self._logs = logs
         self._say = say
+        self._engine_deaths: list[Death] = []
         self._undo = ExitStack()
 
     def __enter__(self) -> Stage:
@@ -69,15 +71,23 @@ class Stage:
             self._choice, self.supervisor, scratch / "logs" / "toxiproxy.log", port=self.runtime.spare_port()
         )
         self._undo.callback(self.engine.stop)
-        self.links = LinkLayer(
-            self.engine,
-            on_restart=lambda restart: self._say(f"the Toxiproxy engine was replaced: {restart.cause}"),
-        )
+        self.links = LinkLayer(self.engine, on_restart=self._note_restart)
         for link in ends.values():
             self.links.create(link.name, str(link.listen), str(link.upstream))
         if self._mutant is not None:
             self.runtime.replace(self._mutant.service, self._mutant.process)
         self.runtime.deploy()
+
+    def _note_restart(self, restart: EngineRestart) -> None:
+        """A replaced engine broke every connection, uninvited: that is a death like any other."""
+        self._say(f"the Toxiproxy engine was replaced: {restart.cause}")
+        self._engine_deaths.append(
+            Death(service="toxiproxy", at_ns=restart.at_ns, exit_code=None, last_log=restart.cause)
+        )
+
+    def deaths(self) -> tuple[Death, ...]:
+        """Everything that ended uninvited, the link engine included."""
+        return (*self.runtime.deaths(), *self._engine_deaths)
 
     def _keep_logs(self, scratch: Path) -> None:
         """Logs are evidence: they move to the run folder before the scratch folder goes."""
