@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 
 class ExitCode:
-    """Exit codes of the command line, see ``docs/command-line.md``."""
+    """Exit codes of the command line, as the README lists them."""
 
     PASS = 0
     FAIL = 1
