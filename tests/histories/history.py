@@ -30,21 +30,14 @@ from harness.evidence.folder import RunFolder
 from harness.evidence.model import OPERATION_COLUMNS, FaultRecord, JobRecord, Proof, Sample, Timeline
 from harness.evidence.views import add_table, open_evidence
 from harness.experiment.model import Experiment, InvariantsHold, LoadSpec
-from harness.experiment.target import Endpoint, Invariant, Measure, TargetSpec, WitnessLog
+from harness.experiment.target import TargetSpec
+from harness.target.folder import load_target
 
 HERE = Path(__file__).parent
 BILLING = HERE.parents[1] / "targets" / "billing"
 START_NS = 1_767_225_600_000_000_000
 INSTANT = pa.timestamp("us", tz="UTC")
 TYPES = {"bigint": pa.int64(), "int": pa.int64(), "timestamptz": INSTANT}
-FUNCTIONS = {
-    "payments": ("topup", "topup_replay", "topup_conflict"),
-    "balance": ("balance",),
-    "charging": ("charge",),
-    "usage": ("usage",),
-    "roaming": ("roaming",),
-}
-
 Row = dict[str, Any]
 History = dict[str, Any]
 
@@ -174,36 +167,13 @@ def operation_rows(rows: list[Row]) -> list[Row]:
 
 
 @functools.cache
-def _extension() -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found: dict[str, Any] = yaml.load((BILLING / "compose.yaml").read_text(), loader)["x-ledgerquake"]
-    return found
-
-
-@functools.cache
 def target_spec() -> TargetSpec:
-    """The billing target, as far as judging needs it, from the files in its folder."""
-    heads = {}
-    for file in sorted((BILLING / "invariants").glob("*.sql")):
-        head = dict(re.findall(r"^-- (\w+): (.*)$", file.read_text(), re.M))
-        heads[head["id"]] = Invariant(
-            id=head["id"], title=head["title"], applies=tuple(head.get("applies", "").split()),
-            file=f"invariants/{file.name}",
-        )  # fmt: skip
-    logs = tuple(
-        WitnessLog(service=service, endpoint=Endpoint(port=log["port"], path=log["path"]), table=log["table"],
-                   columns=log["columns"])
-        for service, log in _extension()["evidence"]["witnesses"].items()
-    )  # fmt: skip
-    return TargetSpec(
-        name="billing", folder=str(BILLING), services={}, links={}, functions=FUNCTIONS, entry="client->edge",
-        witness_logs=logs, invariants=heads, impact={"tariff_minor_per_subscriber_minute": 2},
-        measures={"notifications.delay": Measure(file="measures/notification_delay.sql")},
-    )  # fmt: skip
+    """The billing target, as a run would have it."""
+    return load_target(BILLING)
 
 
 def experiment() -> Experiment:
-    kinds = [kind for kinds in FUNCTIONS.values() for kind in kinds]
+    kinds = target_spec().operation_kinds
     return Experiment(
         name="history", title="A recorded history", target="billing", steady_s=10, recover_within_s=10,
         settle_within_s=20, expect=(InvariantsHold(text="invariants hold"),),
@@ -227,7 +197,9 @@ def write_folder(history: History, path: Path) -> RunFolder:
     schema = pa.schema([(name, types[kind]) for name, kind in OPERATION_COLUMNS.items()])
     folder.write_operations(pa.Table.from_pylist(operation_rows(tables["operations"]), schema))
     _write_samples(folder, tables["samples"])
-    for name in _extension()["evidence"]["sql"]["tables"]:
+    sql = target_spec().sql
+    assert sql is not None
+    for name in sql.tables:
         _write_table(folder, name, schema_columns()[name], tables.get(name, []))
     _write_logs(folder, tables)
     return folder

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from harness.check.invariants import Found, parse_invariant, run_invariant
-from tests.histories.history import BILLING, FUNCTIONS, HERE, edited, evidence
+from tests.histories.history import BILLING, HERE, edited, evidence, target_spec
 
 INVARIANTS = sorted(file.stem for file in (BILLING / "invariants").glob("*.sql"))
-PRESENT = {kind for kinds in FUNCTIONS.values() for kind in kinds} | {"maintenance", "settlement", "tap-in"}
+PRESENT = {*target_spec().operation_kinds, "maintenance", "settlement", "tap-in"}
 
 
 def cases() -> list[Any]:
