@@ -98,7 +98,7 @@ class Figures:
         row = self.connection.execute(
             """
             select count(*), count(*) filter (outcome = 'ok'), count(*) filter (outcome <> 'fail')
-            from operations where intended_ns >= $start and intended_ns < $end
+            from operations where counted_ns >= $start and counted_ns < $end
               and kind in (select kind from functions where function = $function)
             """,
             {"start": span.start_ns, "end": span.end_ns, "function": objective.subject},
@@ -116,7 +116,7 @@ class Figures:
             objective.metric,
             """
             select (coalesce(completed_ns, $ended) - intended_ns) / 1e6 as value_ms from operations
-            where intended_ns >= $start and intended_ns < $end and outcome <> 'fail'
+            where counted_ns >= $start and counted_ns < $end and outcome <> 'fail'
               and kind in (select kind from functions where function = $function)
             """,
             {

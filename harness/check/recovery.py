@@ -139,7 +139,7 @@ def baselines(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> dict
                quantile_disc((coalesce(completed_ns, $ended) - intended_ns) / 1e6, 0.99)
                    filter (outcome <> 'fail') as p99_ms
         from operations o join functions f on f.kind = o.kind
-        where intended_ns >= $start and intended_ns < $end group by all having due >= $fewest and ok > 0
+        where counted_ns >= $start and counted_ns < $end group by all having due >= $fewest and ok > 0
         """,
         {
             "start": start_ns,

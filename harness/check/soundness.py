@@ -54,7 +54,7 @@ def steady_success(connection: duckdb.DuckDBPyConnection, timeline: Timeline) ->
     rows = connection.execute(
         """
         select function, count(*), count(*) filter (outcome = 'ok')
-        from operations join functions using (kind) where intended_ns < ? group by function
+        from operations join functions using (kind) where counted_ns < ? group by function
         """,
         [timeline.steady_ended_ns],
     ).fetchall()

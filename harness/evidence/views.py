@@ -1,6 +1,7 @@
 """A run folder as tables: one DuckDB connection in memory, with all of the evidence in it.
 
-    operations                       one row per logical operation, OPERATION_COLUMNS
+    operations                       one row per logical operation, OPERATION_COLUMNS, and ``counted_ns``:
+                                     the instant by which it belongs to a phase of the run
     faults                           id, fault, touches (list), params, injected_ns, healed_ns, proved,
                                      proof (text), error
     jobs, samples                    as recorded
@@ -69,12 +70,14 @@ def _load(connection: duckdb.DuckDBPyConnection, folder: RunFolder) -> None:
     connection.execute("set preserve_insertion_order = false")
     connection.execute("create macro ns(instant) as epoch_ns(instant::timestamptz)")
     spec = folder.read_target()
-    for name in ("operations", "jobs", "samples"):
+    timeline = folder.read_timeline()
+    _operations(connection, folder, timeline)
+    for name in ("jobs", "samples"):
         _view(connection, name, folder.evidence / f"{name}.parquet")
     if (faults := folder.evidence / "faults.parquet").is_file():
         connection.execute(FAULTS_VIEW.format(file=_quoted(faults)))
     _facts(connection, folder.read_experiment(), spec)
-    _happenings(connection, folder.read_timeline())
+    _happenings(connection, timeline)
     _final_state(connection, folder)
     _witness_logs(connection, folder, spec)
 
@@ -107,6 +110,22 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str, file: Path) -> None:
     instants = [column[0] for column in columns if column[1] == "TIMESTAMP WITH TIME ZONE"]
     also = "".join(f', epoch_ns("{column}") as "{column}_ns"' for column in instants)
     connection.execute(f"create view {name} as select *{also} from {source}")
+
+
+def _operations(connection: duckdb.DuckDBPyConnection, folder: RunFolder, timeline: Timeline) -> None:
+    """An operation counts by its intended time; one that the first fault met under way counts as met.
+
+    Else the last operations before a fault, which it may well have broken, would be held against steady.
+    """
+    file = folder.operations
+    if not file.is_file():
+        return
+    met = timeline.first_injection_ns
+    under_way = f"intended_ns < {met} and coalesce(completed_ns > {met}, true)"
+    counted = "intended_ns" if met is None else f"if({under_way}, {met}, intended_ns)"
+    connection.execute(
+        f"create view operations as select *, {counted} as counted_ns from read_parquet({_quoted(file)})"
+    )
 
 
 def _facts(connection: duckdb.DuckDBPyConnection, experiment: Experiment, spec: TargetSpec) -> None:

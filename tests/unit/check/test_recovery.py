@@ -69,7 +69,7 @@ def recorded(outage_end_s: float) -> duckdb.DuckDBPyConnection:
     connection.execute(
         f"""
         create table operations as
-        select (n * 10_000_000)::bigint as intended_ns, 'topup' as kind,
+        select (n * 10_000_000)::bigint as intended_ns, intended_ns as counted_ns, 'topup' as kind,
                if(n between 1000 and {outage_end_s} * 100 - 1, 'unknown', 'ok') as outcome,
                intended_ns + if(n >= 2600, 900, 20) * 1_000_000 as completed_ns
         from range(3000) t(n)
