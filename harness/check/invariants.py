@@ -25,9 +25,8 @@ from typing import Any
 import duckdb
 
 from harness.check.verdict import InvariantAnswer
-from harness.errors import TargetError
+from harness.experiment.invariant_head import InvariantHead, read_head
 
-KEYS = ("id", "title", "applies", "needs", "impact")
 LIMIT_S = 120.0  # of one invariant; a query that runs away is a checker that crashed
 MOST_EXAMPLES = 5
 PLAIN_TYPES = frozenset({"BIGINT", "INTEGER", "HUGEINT", "UBIGINT", "DOUBLE", "BOOLEAN", "VARCHAR"})
@@ -35,14 +34,14 @@ PLAIN_TYPES = frozenset({"BIGINT", "INTEGER", "HUGEINT", "UBIGINT", "DOUBLE", "B
 
 @dataclass(frozen=True)
 class InvariantFile:
-    """A parsed file. ``needs`` None: nothing is needed. ``impact``: figure and condition."""
+    """A parsed file."""
 
-    id: str
-    title: str
-    applies: tuple[str, ...]
-    needs: str | None
-    impact: tuple[str, str] | None
+    head: InvariantHead
     sql: str
+
+    @property
+    def id(self) -> str:
+        return self.head.id
 
 
 @dataclass(frozen=True)
@@ -66,61 +65,34 @@ class CannotCheck(Exception):
 
 def parse_invariant(text: str, file: str) -> InvariantFile:
     """Read head and query. TargetError names the file and what is wrong in its head."""
-    head: dict[str, str] = {}
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            break
-        key, colon, value = line[2:].strip().partition(":")
-        if colon and key in KEYS:
-            if key in head:
-                raise TargetError(f"{file}: the head says {key!r} twice")
-            head[key] = value.strip()
-    missing = [key for key in ("id", "title") if not head.get(key)]
-    if missing:
-        raise TargetError(
-            f"{file}: the head lacks {' and '.join(missing)}", hint="-- id: X1 in the first lines"
-        )
-    return InvariantFile(
-        id=head["id"],
-        title=head["title"],
-        applies=tuple(head.get("applies", "").replace(",", " ").split()),
-        needs=head.get("needs") or None,
-        impact=_impact(head.get("impact")),
-        sql=text,
-    )
-
-
-def _impact(text: str | None) -> tuple[str, str] | None:
-    if not text:
-        return None
-    figure, _, condition = text.partition(" where ")
-    return figure.strip(), condition.strip() or "true"
+    return InvariantFile(read_head(text, file), text)
 
 
 def run_invariant(
     connection: duckdb.DuckDBPyConnection, invariant: InvariantFile, present: Collection[str]
 ) -> Found:
     """Judge one invariant. ``present``: the kinds, faults and jobs of this experiment. Never raises."""
-    if invariant.applies and not set(invariant.applies) & set(present):
-        wanted = ", ".join(invariant.applies)
+    applies = invariant.head.applies
+    if applies and not set(applies) & set(present):
+        wanted = ", ".join(applies)
         return Found("not_applicable", reason=f"this experiment has none of: {wanted}")
     try:
-        checked = _count(connection, invariant.needs) if invariant.needs else 0
+        checked = _count(connection, invariant.head.needs)
         violations, rows = _violations(connection, invariant.sql)
         impact = _count_impact(connection, invariant)
     except CannotCheck as error:
         return Found("inconclusive", reason=str(error))
     if violations:
         return Found("fail", checked, violations, rows, impact=impact)
-    if invariant.needs and checked == 0:
+    if checked == 0:
         return Found("inconclusive", reason="nothing to check: the evidence it needs is not there")
     return Found("pass", checked, impact=impact)
 
 
 def _count_impact(connection: duckdb.DuckDBPyConnection, invariant: InvariantFile) -> int | None:
-    if invariant.impact is None:
+    if invariant.head.impact is None:
         return None
-    return _count(connection, f"select count(*) from violations where {invariant.impact[1]}")
+    return _count(connection, f"select count(*) from violations where {invariant.head.impact[1]}")
 
 
 def single_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:

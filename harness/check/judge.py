@@ -186,8 +186,8 @@ def _invariants(
             )
             continue
         found = run_invariant(connection, file, case.present)
-        if file.impact and found.impact is not None:
-            by_figure[file.impact[0]] += found.impact
+        if file.head.impact and found.impact is not None:
+            by_figure[file.head.impact[0]] += found.impact
         verdicts.append(_invariant_verdict(case, connection, file, found))
     return tuple(verdicts), by_figure
 
@@ -203,7 +203,7 @@ def _invariant_verdict(
         stories, reason = {}, f"the stories of the examples cannot be told: {error}"
     return InvariantVerdict(
         id=file.id,
-        title=file.title,
+        title=file.head.title,
         verdict=found.answer,
         checked=found.checked,
         violations=found.violations,

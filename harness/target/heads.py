@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from harness.errors import TargetError
+from harness.experiment.invariant_head import read_head
 from harness.experiment.target import Invariant
 
-_ID = re.compile(r"[A-Z][A-Z0-9_-]{0,30}")
 _LONGEST = 64 * 1024
 
 
@@ -30,24 +29,7 @@ def _read(path: Path, folder: Path) -> Invariant:
         raise TargetError(f"{path}: cannot be read: {problem}") from problem
     if len(text) > _LONGEST:
         raise TargetError(f"{path}: {len(text):,} characters; at most {_LONGEST:,} are read")
-    head: dict[str, str] = {}
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            break
-        key, colon, value = line[2:].strip().partition(":")
-        if colon:
-            head.setdefault(key, value.strip())
-    missing = [key for key in ("id", "title") if not head.get(key)]
-    if missing:
-        raise TargetError(
-            f"{path}:1:1: the head lacks {' and '.join(missing)}",
-            hint="the first lines are comments: -- id: PAY1, -- title: ..., -- applies: ..., -- needs: ...",
-        )
-    if not _ID.fullmatch(head["id"]):
-        raise TargetError(f"{path}: the id {head['id']!r} is not capital letters, digits, '-' and '_'")
+    head = read_head(text, str(path))
     return Invariant(
-        id=head["id"],
-        title=head["title"],
-        applies=tuple(head.get("applies", "").replace(",", " ").split()),
-        file=path.relative_to(folder).as_posix(),
+        id=head.id, title=head.title, applies=head.applies, file=path.relative_to(folder).as_posix()
     )

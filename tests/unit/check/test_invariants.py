@@ -11,7 +11,8 @@ from harness.evidence.folder import RunFolder
 from harness.evidence.views import open_evidence
 from tests.histories.history import base, write_folder
 
-HEAD = "-- id: X1\n-- title: A test\n"
+BARE = "-- id: X1\n-- title: A test\n"
+HEAD = BARE + "-- needs: select 1\n"
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,10 @@ def test_rows_are_violations(folder: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("head", "answer"),
     [
-        ("", "pass"),
-        ("-- applies: topup other\n", "pass"),
-        ("-- applies: crash\n", "pass"),
-        ("-- applies: other\n", "not_applicable"),
+        ("-- needs: select 1\n", "pass"),
+        ("-- needs: select 1\n-- applies: topup other\n", "pass"),
+        ("-- needs: select 1\n-- applies: crash\n", "pass"),
+        ("-- needs: select 1\n-- applies: other\n", "not_applicable"),
         ("-- needs: select count(*) from operations\n", "pass"),
         ("-- needs: select count(*) from operations where kind = 'none'\n", "inconclusive"),
         ("-- needs: select key from operations limit 1\n", "inconclusive"),
@@ -47,11 +48,11 @@ def test_rows_are_violations(folder: RunFolder) -> None:
     ],
 )
 def test_head(folder: RunFolder, head: str, answer: str) -> None:
-    assert run(folder, "select 1 where false", HEAD + head).answer == answer
+    assert run(folder, "select 1 where false", BARE + head).answer == answer
 
 
 def test_violations_count_even_where_needs_finds_nothing(folder: RunFolder) -> None:
-    head = HEAD + "-- needs: select count(*) from operations where kind = 'none'\n"
+    head = BARE + "-- needs: select count(*) from operations where kind = 'none'\n"
     assert run(folder, "select 'x' as subject", head).answer == "fail"
 
 
@@ -97,7 +98,13 @@ def test_impact_counts_what_its_condition_names(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["select 1", "-- title: x\nselect 1", "-- id: A\n-- id: B\n-- title: x\nselect 1"]
+    "text",
+    [
+        "select 1",
+        "-- title: x\n-- needs: select 1\nselect 1",
+        "-- id: A\n-- title: x\nselect 1",
+        "-- id: A\n-- id: B\n-- title: x\n-- needs: select 1\nselect 1",
+    ],
 )
 def test_a_bad_head_is_an_error(text: str) -> None:
     with pytest.raises(TargetError, match=r"x\.sql"):

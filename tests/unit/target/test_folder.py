@@ -143,11 +143,11 @@ def test_heads_of_invariants(folder: Path) -> None:
         ("relay", "crash"),
         "invariants/a.sql",
     )
-    (folder / "invariants" / "b.sql").write_text("-- id: X1\n-- title: Again\nselect 1\n")
+    (folder / "invariants" / "b.sql").write_text("-- id: X1\n-- title: Again\n-- needs: select 1\nselect 1\n")
     with pytest.raises(TargetError, match=r"b\.sql: the id 'X1' is that of invariants/a\.sql too"):
         load_target(folder)
     (folder / "invariants" / "b.sql").write_text("-- titel: Again\nselect 1\n")
-    with pytest.raises(TargetError, match=r"b\.sql:1:1: the head lacks id and title"):
+    with pytest.raises(TargetError, match=r"b\.sql:1:1: the head lacks id and title and needs"):
         load_target(folder)
 
 
@@ -162,7 +162,9 @@ def test_heads_of_invariants(folder: Path) -> None:
 )
 def test_mutants(folder: Path, line: str, said: str) -> None:
     (folder / "invariants").mkdir()
-    (folder / "invariants" / "a.sql").write_text("-- id: X1\n-- title: It holds\nselect 1\n")
+    (folder / "invariants" / "a.sql").write_text(
+        "-- id: X1\n-- title: It holds\n-- needs: select 1\nselect 1\n"
+    )
     (folder / "mutants").mkdir()
     good = {
         "name": "bug",
