@@ -1,7 +1,9 @@
 """The head of an invariant's SQL file: comment lines ``-- key: value`` before the query.
 
 ``id``, ``title`` and ``needs`` must be there; ``applies`` (kinds, faults or jobs, none: always) and
-``impact`` (``figure where condition``) may. ``needs`` counts what there is to check: without it an
+``impact`` (``figure where condition``) and ``property`` may. A ``liveness`` invariant demands that
+something happens in time (the rest are ``safety``: nothing bad happens, however slowly); on a machine
+that was too busy to tell, its violations say nothing. ``needs`` counts what there is to check: without it an
 invariant that looked at nothing would seem to hold.
 """
 
@@ -13,7 +15,8 @@ from dataclasses import dataclass
 from harness.errors import TargetError
 
 MUST = ("id", "title", "needs")
-KEYS = (*MUST, "applies", "impact")
+KEYS = (*MUST, "applies", "impact", "property")
+PROPERTIES = ("safety", "liveness")
 _ID = re.compile(r"[A-Z][A-Z0-9_-]{0,30}")
 
 
@@ -26,6 +29,7 @@ class InvariantHead:
     needs: str
     applies: tuple[str, ...] = ()
     impact: tuple[str, str] | None = None
+    liveness: bool = False
 
 
 def read_head(text: str, file: str) -> InvariantHead:
@@ -47,6 +51,8 @@ def read_head(text: str, file: str) -> InvariantHead:
         )
     if not _ID.fullmatch(head["id"]):
         raise TargetError(f"{file}: the id {head['id']!r} is not capital letters, digits, '-' and '_'")
+    if (found := head.get("property", "safety")) not in PROPERTIES:
+        raise TargetError(f"{file}: the property {found!r} is not one of {', '.join(PROPERTIES)}")
     figure, _, condition = head.get("impact", "").partition(" where ")
     return InvariantHead(
         id=head["id"],
@@ -54,4 +60,5 @@ def read_head(text: str, file: str) -> InvariantHead:
         needs=head["needs"],
         applies=tuple(head.get("applies", "").replace(",", " ").split()),
         impact=(figure.strip(), condition.strip() or "true") if figure else None,
+        liveness=found == "liveness",
     )

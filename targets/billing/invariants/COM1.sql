@@ -1,5 +1,6 @@
 -- id: COM1
 -- title: The status page tells the truth, and tells it throughout
+-- property: liveness
 -- needs: select count(*) from samples where name = 'status' and value = 200
 --
 -- Reachable throughout: never more than 2 s without an answer (but while its own service is what is

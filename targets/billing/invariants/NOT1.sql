@@ -1,5 +1,6 @@
 -- id: NOT1
 -- title: Every payment is told to its subscriber in time
+-- property: liveness
 -- applies: topup
 -- needs: select count(*) from payments.outbox where subject in ('payment.settled', 'payment.failed')
 -- impact: late_or_lost_notices

@@ -95,6 +95,11 @@ HOLES = LOAD.model_copy(update={"recorded": 990})
         ({"load": SLACK}, "inconclusive", "fell behind"),
         ({"load": HOLES}, "inconclusive", "history is incomplete"),
         ({"settled_ns": None, "settle_pending": {"outboxes": 3}}, "fail", "still pending"),
+        (
+            {"settled_ns": None, "settle_pending": {"outboxes": 3}, "load": LAGGING},
+            "inconclusive",
+            "AV1 It recovers by itself, and drains its backlog: load came late",
+        ),
         ({"settled_ns": None, "settle_pending": {"outboxes": -1}}, "inconclusive", "cannot be said"),
         ({"expect": (objective("charging.p99", 500, op="<="),)}, "inconclusive", "20 are needed"),
         ({"expect": (objective("balance.p99", 5, op="<="),)}, "fail", "measured 10"),
