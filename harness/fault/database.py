@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -59,21 +60,25 @@ class PlannedSwitchover(Fault[NoParams]):
             timeout=PATIENCE_S,
         )
         self.seen["answer"] = f"{answer.status_code} {answer.text.strip()[:200]}"
-        self._wait(how.role, candidate)
+        self._wait_for(lambda: runtime.role(how.role) == candidate)
+        # Patroni answers as primary from the leader lock on, a moment before it has promoted.
+        before = self.seen["timeline_before"] or 0
+        self._wait_for(lambda: (self._timeline(candidate) or 0) > before)
         self.seen["switched_in_s"] = round(time.monotonic() - started, 2)
         self.seen["holder_after"] = runtime.role(how.role)
         self.seen["timeline_after"] = self._timeline(candidate)
 
     def recovered(self) -> None:
         """The old primary follows as standby: a figure for people, judged by nobody."""
+        role, leader = self._how.candidate_role, self.seen["leader"]
         started = time.monotonic()
-        if self._wait(self._how.candidate_role, self.seen["leader"]):
+        if self._wait_for(lambda: self.context.runtime.role(role) == leader):
             self.seen["standby_again_in_s"] = round(time.monotonic() - started, 2)
 
-    def _wait(self, role: str, holder: str) -> bool:
+    def _wait_for(self, condition: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and not self.context.stopping():
-            if self.context.runtime.role(role) == holder:
+            if condition():
                 return True
             self.context.sleep(0.1)
         return False
