@@ -169,4 +169,6 @@ def child_env() -> dict[str, str]:
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     env["PYTHONPATH"] = str(Path(harness.__file__).resolve().parent.parent)
     env["PYTHONUNBUFFERED"] = "1"
+    # The entry is an address, not a name: nothing to look up, so no thread to wake for each connection.
+    env["GEVENT_RESOLVER"] = "block"
     return env
