@@ -41,6 +41,7 @@ Seams for mutants (replace from outside, then run the service's ``main``): ``Out
 """
 
 from billing.common.app import Service
+from billing.common.backoff import backoff_s
 from billing.common.consumer import Consumer, Event, each
 from billing.common.database import (
     CommitInDoubt,
@@ -51,7 +52,7 @@ from billing.common.database import (
     Unavailable,
     is_infrastructure,
 )
-from billing.common.http_client import Answer, CallFailed, HttpClient, RetryBudget, backoff_s
+from billing.common.http_client import Answer, CallFailed, HttpClient, RetryBudget
 from billing.common.idempotency import fingerprint, key_in_progress, key_reused, require_key
 from billing.common.log import Log, describe
 from billing.common.metrics import Metrics

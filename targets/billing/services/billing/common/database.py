@@ -20,9 +20,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
+from billing.common.backoff import backoff_s
 from billing.common.hosts import CONNECT_FAILURES, Connection, DatabaseUrl, connect
 from billing.common.log import Log
 from billing.common.metrics import Metrics
+
+TRY_AGAIN_S = 0.05
+TRY_AGAIN_MOST_S = 0.5  # so long may a new primary wait for being found
 
 Record: TypeAlias = asyncpg.Record
 T = TypeVar("T")
@@ -134,6 +138,8 @@ class Database:
         self._log = log
         self._slots = asyncio.Semaphore(self._limits.size)
         self._connecting = asyncio.Semaphore(4)
+        self._failures_in_a_row = 0
+        self._next_try = 0.0
         self._idle: list[_Pooled] = []
         self._generation = 0
 
@@ -272,7 +278,11 @@ class Database:
         return None
 
     async def _connect(self) -> _Pooled:
-        """Try until the checkout's deadline cancels it: a failover takes a second or two."""
+        """Try until the checkout's deadline cancels it: a failover takes a second or two.
+
+        After a failure all wait for the same next try. Each attempt costs the standby, which has
+        enough to do, a new process; every request for itself would be hundreds a second.
+        """
         settings = {
             "application_name": self._service,
             "statement_timeout": "0",
@@ -281,15 +291,23 @@ class Database:
             "jit": "off",
         }
         while True:
+            await asyncio.sleep(max(0.0, self._next_try - time.monotonic()))
             generation = self._generation
             async with self._connecting:
+                if time.monotonic() < self._next_try:
+                    continue
                 try:
                     connection = await connect(self._url, timeout_s=self._limits.connect, settings=settings)
-                    self._metrics.add("database.connects")
-                    return _Pooled(connection, generation, time.monotonic())
                 except CONNECT_FAILURES:
                     self._metrics.add("database.connect_failures")
-            await asyncio.sleep(0.1)
+                    self._failures_in_a_row += 1
+                    self._next_try = time.monotonic() + backoff_s(
+                        min(self._failures_in_a_row, 10), base_s=TRY_AGAIN_S, cap_s=TRY_AGAIN_MOST_S
+                    )
+                    continue
+                self._metrics.add("database.connects")
+                self._failures_in_a_row = 0
+                return _Pooled(connection, generation, time.monotonic())
 
     def _give_back(self, pooled: _Pooled, clean: bool) -> None:
         self._slots.release()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
+from billing.common.backoff import backoff_s
 from billing.common.log import describe
 from billing.common.metrics import Metrics
 
@@ -56,11 +56,6 @@ class RetryBudget:
             return False
         self._tokens -= 1.0
         return True
-
-
-def backoff_s(retry: int, *, base_s: float = 0.05, cap_s: float = 1.0) -> float:
-    """Capped exponential back-off with full jitter; ``retry`` counts from 1."""
-    return random.uniform(0, min(cap_s, base_s * 2**retry))
 
 
 def worth_a_retry(status: int) -> bool:
