@@ -39,6 +39,7 @@ FAULT_SCHEMA = pa.schema(
         ("healed_ns", pa.int64()),
         ("proof", pa.string()),
         ("error", pa.string()),
+        ("heal_error", pa.string()),
     ]
 )
 JOB_SCHEMA = pa.schema(

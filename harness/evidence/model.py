@@ -58,7 +58,11 @@ class Proof(Frozen):
 
 
 class FaultRecord(Frozen):
-    """A fault as it happened. ``healed_ns`` None: it was not healed."""
+    """A fault as it happened. ``healed_ns`` None: it was not healed.
+
+    ``error``: the fault itself broke. ``heal_error``: it could not be undone, so the harness left it in
+    place; what was seen from then on is the harness's doing.
+    """
 
     id: str
     fault: str
@@ -68,6 +72,7 @@ class FaultRecord(Frozen):
     healed_ns: int | None
     proof: Proof
     error: str | None = None
+    heal_error: str | None = None
 
 
 class JobRecord(Frozen):
