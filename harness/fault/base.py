@@ -27,6 +27,7 @@ from harness.experiment.target import Frozen, TargetSpec
 from harness.target.runtime import Runtime
 from harness.toxiproxy.links import LinkLayer
 
+HEALING_S = 5.0  # a healing is a request or a process's start; kinds that may take longer say so
 Duration = Literal["required", "optional", "none"]
 
 
@@ -84,6 +85,16 @@ class Fault(ABC, Generic[P]):
     @classmethod
     def rate_factor(cls, params: Any) -> float:
         return 1.0
+
+    @classmethod
+    def shortest_s(cls, params: Any) -> float:
+        """The least ``for`` within which its proof can be seen, seconds."""
+        return 1.0
+
+    @classmethod
+    def longest_s(cls, params: Any) -> float:
+        """What it may last beyond its ``for``, or altogether where it has none, seconds."""
+        return HEALING_S
 
     # --- while it runs --------------------------------------------------------------------------
     @abstractmethod

@@ -34,6 +34,10 @@ class PlannedSwitchover(Fault[NoParams]):
     def proof_needed(cls, params: Frozen) -> str:
         return "another node holds the primary's role, on a later timeline"
 
+    @classmethod
+    def longest_s(cls, params: Frozen) -> float:
+        return 3 * PATIENCE_S  # for the answer, for the role, for the timeline
+
     def healings(self) -> tuple[Healing, ...]:
         return ()
 

@@ -17,7 +17,7 @@ from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
-from harness.fault.base import Fault, known
+from harness.fault.base import HEALING_S, Fault, known
 
 
 class OnService(Frozen):
@@ -184,6 +184,14 @@ class Restart(OneService):
     duration = "optional"
     Params = RestartParams
     params: RestartParams
+
+    @classmethod
+    def shortest_s(cls, params: Any) -> float:
+        return 0.0  # it is seen when it has ended, however long `for` keeps it down
+
+    @classmethod
+    def longest_s(cls, params: Any) -> float:
+        return float(params.grace) + HEALING_S
 
     @classmethod
     def proof_needed(cls, params: OnService) -> str:

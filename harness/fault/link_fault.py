@@ -26,6 +26,8 @@ from harness.toxiproxy.canary import Protocol, probe
 from harness.toxiproxy.toxics import Toxic
 
 CANARY_TIMEOUT_S = 1.0
+BEFORE_S = 0.5  # for the look before anything is broken
+AFTER_S = 0.5  # for the look right before the healing
 NEIGHBOURS_LOOKED_AT = 4
 
 

@@ -44,6 +44,10 @@ class Surge(Fault[SurgeParams]):
     def rate_factor(cls, params: SurgeParams) -> float:
         return params.factor
 
+    @classmethod
+    def shortest_s(cls, params: SurgeParams) -> float:
+        return 2.0  # arrivals are counted by whole seconds: two hold at least one
+
     def healings(self) -> tuple[Healing, ...]:
         return ()
 

@@ -13,7 +13,8 @@ from harness.evidence.healing import Healing
 from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
 from harness.experiment.vocabulary import Names
-from harness.fault.link_fault import CANARY_TIMEOUT_S, Effect, LinkFault
+from harness.fault.base import HEALING_S
+from harness.fault.link_fault import AFTER_S, BEFORE_S, CANARY_TIMEOUT_S, Effect, LinkFault
 from harness.fault.selection import Cut, Direction, Stream, expand_services, links_between, matching_links
 from harness.toxiproxy import proofs
 from harness.toxiproxy.toxics import Latency as LatencyToxic
@@ -66,6 +67,10 @@ class Partition(LinkFault[PartitionParams]):
             "drop": "a canary through each cut link gets no reply",
         }[params.mode]
         return f"{effect}, the links beside them flow, and the clients use the proxies"
+
+    @classmethod
+    def shortest_s(cls, params: PartitionParams) -> float:
+        return BEFORE_S + CANARY_TIMEOUT_S + AFTER_S  # a canary must be seen to wait in vain
 
     @staticmethod
     def _cuts(params: PartitionParams, spec: TargetSpec, holders: Any) -> tuple[Cut, ...]:
@@ -163,6 +168,11 @@ class Latency(LinkFault[LatencyParams]):
     def proof_needed(cls, params: LatencyParams) -> str:
         return f"a canary through each link takes about {params.latency * 1000:g} ms longer than before"
 
+    @classmethod
+    def shortest_s(cls, params: LatencyParams) -> float:
+        slowest_s = len(streams_of(params.stream)) * (params.latency + params.vary)
+        return BEFORE_S + slowest_s + CANARY_TIMEOUT_S + AFTER_S
+
     def cuts(self) -> tuple[Cut, ...]:
         names = matching_links(self.params.links, self.context.spec)
         return tuple(Cut(name, streams_of(self.params.stream)) for name in names)
@@ -216,6 +226,14 @@ class Reset(LinkFault[ResetParams]):
     @classmethod
     def proof_needed(cls, params: ResetParams) -> str:
         return "a canary through each link is reset, and the links beside them flow"
+
+    @classmethod
+    def shortest_s(cls, params: ResetParams) -> float:
+        return BEFORE_S + params.after + CANARY_TIMEOUT_S + AFTER_S
+
+    @classmethod
+    def longest_s(cls, params: ResetParams) -> float:
+        return params.after + HEALING_S  # the toxic goes only once the resets under way have happened
 
     def cuts(self) -> tuple[Cut, ...]:
         names = matching_links(self.params.links, self.context.spec)

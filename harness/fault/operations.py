@@ -14,8 +14,10 @@ from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, Mode, TargetSpec
 from harness.experiment.units import Seconds
 from harness.fault.base import Fault
+from harness.fault.healing import PATIENCE_S as HEALING_PATIENCE_S
 
 PATIENCE_S = 20.0
+WINDOW_S = 2.0  # the least that is a window: drain, and be seen to refuse
 
 
 class MaintenanceParams(Frozen):
@@ -48,6 +50,14 @@ class Maintenance(Fault[MaintenanceParams]):
             "the mode's epoch advances, and a write without effect is refused with 503 and Retry-After "
             "while it lasts, not before and not after"
         )
+
+    @classmethod
+    def shortest_s(cls, params: MaintenanceParams) -> float:
+        return params.announce + WINDOW_S
+
+    @classmethod
+    def longest_s(cls, params: MaintenanceParams) -> float:
+        return HEALING_PATIENCE_S + PATIENCE_S  # the window is opened, or closed again, with patience
 
     def healings(self) -> tuple[Healing, ...]:
         args: dict[str, str | int | float] = {
