@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from infra.db_node import as_ordinary_user
+from infra.db_node import apart
 from tests.integration.billing_processes import Launcher, Process, free_port
 
 SCHEMA = Path(__file__).parents[2] / "targets" / "billing" / "infra" / "schema"
@@ -70,13 +70,18 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("postgres")
     data, port = folder / "data", free_port()
     subprocess.run(
-        [*as_ordinary_user(), str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust",
+        [*apart(), str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust",
          "-N", "-E", "UTF8", "--locale=C"],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    settings = {"fsync": "off", "max_connections": "200", "unix_socket_directories": ""}
+    settings = {
+        "fsync": "off",
+        "max_connections": "200",
+        "unix_socket_directories": "",
+        "dynamic_shared_memory_type": "mmap",
+    }
     argv = [
-        *as_ordinary_user(),
+        *apart(),
         str(binaries / "postgres"),
         "-D",
         str(data),

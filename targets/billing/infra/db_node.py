@@ -99,8 +99,9 @@ def configuration(folder: Path) -> dict[str, Any]:
                 "superuser": {"username": "postgres"},
                 "replication": {"username": "replicator"},
             },
-            # No Unix sockets: their paths must be short, and a data folder's path may be long.
-            "parameters": {"unix_socket_directories": ""},
+            # No Unix sockets: their paths must be short, and a data folder's path may be long. Shared
+            # memory as files of the data folder: what lies in /dev/shm outlives a kill.
+            "parameters": {"unix_socket_directories": "", "dynamic_shared_memory_type": "mmap"},
             "pg_hba": HBA,
             "basebackup": [{"checkpoint": "fast"}, "no-sync"],
             "remove_data_directory_on_rewind_failure": True,
@@ -110,23 +111,33 @@ def configuration(folder: Path) -> dict[str, Any]:
     }
 
 
-def as_ordinary_user() -> list[str]:
-    """What to put before a command that must run as an ordinary user whom the system knows by name.
+def apart() -> list[str]:
+    """What to put before PostgreSQL's command: a user namespace and an IPC namespace of its own.
 
-    PostgreSQL refuses root, and users without an entry in the user database. Either enters a user
-    namespace in which it is some other user; its rights to files stay its own.
+    PostgreSQL refuses root, and users without an entry in the user database; such a user becomes some
+    other one in the namespace, with its own rights to files. And a PostgreSQL that is killed leaves a
+    System V segment, which the kernel removes together with the IPC namespace. A PostgreSQL that is
+    started again cannot see there whether the old one's backends still run: whoever kills a node must
+    wait for all its processes.
     """
-    if os.getuid() != 0 and any(user.pw_uid == os.getuid() for user in pwd.getpwall()):
-        return []
     known = sorted(user.pw_uid for user in pwd.getpwall() if user.pw_uid != 0)
+    fit = os.getuid() in known
     unshare = shutil.which("unshare")
     if known and unshare is not None:
-        prefix = [unshare, "--user", f"--map-user={known[0]}", f"--map-group={known[0]}"]
+        user, group = (os.getuid(), os.getgid()) if fit else (known[0], known[0])
+        prefix = [unshare, "--user", f"--map-user={user}", f"--map-group={group}", "--ipc"]
         if subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
             return prefix
+    if fit:
+        print(
+            "'unshare --user --ipc' does not work here: each PostgreSQL that is killed leaves a System V "
+            "shared memory segment of 56 bytes behind (ipcs -m)",
+            file=sys.stderr,
+        )
+        return []
     sys.exit(
         f"PostgreSQL does not run as user {os.getuid()} (root, or unknown to the system), "
-        "and 'unshare --user' does not work here: use an ordinary user"
+        "and 'unshare --user --ipc' does not work here: use an ordinary user"
     )
 
 
@@ -135,7 +146,7 @@ def main() -> NoReturn:
     folder.chmod(0o700)
     path = folder / "patroni.json"
     path.write_text(json.dumps(configuration(folder), indent=1))
-    become([*as_ordinary_user(), sys.executable, "-m", "patroni", str(path)])
+    become([*apart(), sys.executable, "-m", "patroni", str(path)])
 
 
 if __name__ == "__main__":
