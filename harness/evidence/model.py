@@ -46,6 +46,7 @@ OPERATION_COLUMNS: dict[str, str] = {
     "ref": "VARCHAR",
     "result": "BIGINT",
     "detail": "VARCHAR",  # kind-specific JSON the locustfile recorded (units, partner, ...)
+    "queued_ns": "BIGINT",  # what it waited for a user of the full pool, which is the target's doing
 }
 
 

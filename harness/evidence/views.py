@@ -123,9 +123,10 @@ def _operations(connection: duckdb.DuckDBPyConnection, folder: RunFolder, timeli
     met = timeline.first_injection_ns
     under_way = f"intended_ns < {met} and coalesce(completed_ns > {met}, true)"
     counted = "intended_ns" if met is None else f"if({under_way}, {met}, intended_ns)"
-    connection.execute(
-        f"create view operations as select *, {counted} as counted_ns from read_parquet({_quoted(file)})"
-    )
+    source = f"read_parquet({_quoted(file)})"
+    known = {row[0] for row in connection.execute(f"describe select * from {source}").fetchall()}
+    older = "" if "queued_ns" in known else ", 0 as queued_ns"
+    connection.execute(f"create view operations as select *{older}, {counted} as counted_ns from {source}")
 
 
 def _facts(connection: duckdb.DuckDBPyConnection, experiment: Experiment, spec: TargetSpec) -> None:

@@ -6,8 +6,8 @@ to the user that became idle last (so that few connections stay warm); when too 
 are started. At the bound of the pool an arrival waits its turn, nothing is dropped, and its latency
 counts from the intended time all the same.
 
-Lag is the time from the intended instant to the start of the operation, of every operation but those
-that found the pool at its bound with every user busy: theirs is the target's doing.
+Lag is the time from the intended instant to the start of the operation, less what an arrival waited
+because it found the pool at its bound with every user busy: that is the target's doing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Engine:
         self._on_bug = on_bug
         self._methods: Mapping[str, tuple[Operation, Repeat | None]] = workload.operations()
         self._idle: list[tuple[Workload, AsyncResult]] = []
-        self._queue: deque[tuple[Arrival, bool]] = deque()
+        self._queue: deque[tuple[Arrival, int | None]] = deque()
         self._low = Event()
         self._broken = 0
         self._t0_ns = 0
@@ -128,11 +128,11 @@ class Engine:
         tally.intended[arrival.offset_ns // SECOND_NS][arrival.kind] += 1
         if self._idle:
             _, inbox = self._idle.pop()
-            inbox.set((arrival, False))
+            inbox.set((arrival, None))
         else:
             exhausted = tally.users >= self._max_users
             tally.waited += exhausted
-            self._queue.append((arrival, exhausted))
+            self._queue.append((arrival, self._clock.now_ns() if exhausted else None))
             tally.waiting = len(self._queue)
         if len(self._idle) < IDLE_WANTED:
             self._low.set()
@@ -151,25 +151,25 @@ class Engine:
     def serve(self, user: Workload) -> None:
         """One turn of a user's task: take the next arrival, or wait for one, and perform it."""
         if self._queue:
-            arrival, exhausted = self._queue.popleft()
+            arrival, queued_at_ns = self._queue.popleft()
             self.tally.waiting = len(self._queue)
         else:
             if len(self._idle) >= KEPT_CONNECTED:
                 user.disconnect()
             inbox = AsyncResult()
             self._idle.append((user, inbox))
-            arrival, exhausted = inbox.get()
-        self._perform(user, arrival, exhausted)
+            arrival, queued_at_ns = inbox.get()
+        self._perform(user, arrival, queued_at_ns)
 
-    def _perform(self, user: Workload, arrival: Arrival, exhausted: bool) -> None:
+    def _perform(self, user: Workload, arrival: Arrival, queued_at_ns: int | None) -> None:
         tally = self.tally
         intended_ns = self._t0_ns + arrival.offset_ns
         invoked_ns = self._clock.now_ns()
         tally.sent += 1
         tally.in_flight += 1
-        if not exhausted:
-            tally.lags_ns.append(invoked_ns - intended_ns)
-        op = Op(user, arrival, intended_ns, invoked_ns)
+        queued_ns = 0 if queued_at_ns is None else invoked_ns - queued_at_ns
+        tally.lags_ns.append(invoked_ns - intended_ns - queued_ns)
+        op = Op(user, arrival, intended_ns, invoked_ns, queued_ns=queued_ns)
         try:
             self._methods[arrival.kind][0](user, op)
         except gevent.GreenletExit:

@@ -39,7 +39,7 @@ class Tally:
     """The generator's counts, kept by its greenlets and read by the recorder's thread.
 
     ``scheduled``: arrivals that were due; ``sent``: operations begun. ``waited``: those of them that
-    found every user busy and the pool at its bound, whose lag is therefore the target's.
+    found every user busy and the pool at its bound; what they waited for a user is the target's doing.
     ``intended``: due arrivals by second and kind.
     """
 

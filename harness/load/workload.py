@@ -65,7 +65,9 @@ def operation(
 class Op:
     """One logical operation under way. All its attempts share its key."""
 
-    def __init__(self, user: Workload, arrival: Arrival, intended_ns: int, invoked_ns: int) -> None:
+    def __init__(
+        self, user: Workload, arrival: Arrival, intended_ns: int, invoked_ns: int, *, queued_ns: int = 0
+    ) -> None:
         self._user = user
         self._arrival = arrival
         self._deadline_s = time.monotonic() + OP_DEADLINE_S
@@ -80,6 +82,7 @@ class Op:
         self._status: int | None = None
         self.intended_ns = intended_ns
         self.invoked_ns = invoked_ns
+        self.queued_ns = queued_ns  # waited for a user of the full pool
         self.attempts = 0
 
     @property
@@ -238,6 +241,7 @@ class Op:
             self._ref,
             self._result,
             jsonlib.dumps(self._detail, sort_keys=True) if self._detail else None,
+            self.queued_ns,
         )
 
     def _back_off(self) -> bool:

@@ -155,6 +155,7 @@ def test_at_the_bound_of_the_pool_arrivals_wait_and_none_is_dropped(make: Make) 
     assert most["now"] <= 5  # the timers that count are not exact
     assert latency_ms(rows_of(driver)[-1]) > 600, "counted from the intended time"
     assert json.loads(Folder(driver.log.parent).summary.read_text())["waited"] > 30
+    assert rows_of(driver)[-1]["queued_ns"] > 400e6 and summary.lag_p99_ms < 100, "not the generator's doing"
 
 
 def test_kill_9_leaves_everything_but_the_last_half_second(make: Make) -> None:

@@ -37,6 +37,7 @@ def row(seq: int, **changes: Any) -> tuple[Any, ...]:
         "ref": None,
         "result": -5,
         "detail": '{"a": 1}',
+        "queued_ns": 0,
     } | changes
     return tuple(values[name] for name in OPERATION_COLUMNS)
 
