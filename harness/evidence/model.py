@@ -129,6 +129,7 @@ class Timeline(Frozen):
     settled_ns: int | None = None  # None: work was still pending when settle_within ran out
     collected_ns: int | None = None
     settle_pending: dict[str, int] = Field(default_factory=dict)
+    moved_after_snapshot: tuple[str, ...] = ()  # what changed while the final state was read, for people
     deaths: tuple[Death, ...] = ()
     load: LoadSummary | None = None
     aborted: str | None = None
