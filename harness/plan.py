@@ -16,7 +16,6 @@ from harness.experiment.target import Frozen
 from harness.experiment.vocabulary import FaultKind, Vocabulary
 
 SLACK_S = 5.0  # for the instants between the phases
-SELF_ENDING_S = 30.0  # what a fault without `for` may take
 
 
 class PlannedFault(Frozen):
@@ -92,7 +91,7 @@ def make_plan(experiment: Experiment, vocabulary: Vocabulary, seed: int) -> Plan
             segments=_segments(experiment.load.rate_per_s, faults, vocabulary),
             mix=dict(experiment.load.mix),
             subscribers=experiment.load.subscribers,
-            max_duration_s=_longest_s(experiment, faults, jobs),
+            max_duration_s=_longest_s(experiment, faults, jobs, vocabulary),
         ),
         recover_within_s=experiment.recover_within_s,
         recovered_s=experiment.recovered_s,
@@ -162,12 +161,17 @@ def _factor(kind: type[FaultKind], fault: PlannedFault) -> float:
 
 
 def _longest_s(
-    experiment: Experiment, faults: tuple[PlannedFault, ...], jobs: tuple[PlannedJob, ...]
+    experiment: Experiment,
+    faults: tuple[PlannedFault, ...],
+    jobs: tuple[PlannedJob, ...],
+    vocabulary: Vocabulary,
 ) -> float:
     """When load stops at the latest, from its start."""
     ends = [experiment.steady_s, *(job.at_s for job in jobs)]
     for fault in faults:
-        end_s = fault.until_s if fault.until_s is not None else fault.at_s + SELF_ENDING_S
+        kind = vocabulary.faults[fault.fault]
+        end_s = fault.until_s if fault.until_s is not None else fault.at_s
+        end_s += kind.longest_s(kind.Params.model_validate(fault.params))
         ends.append(end_s + (fault.within_s if fault.when else 0.0))
     tail_s = experiment.recover_within_s + experiment.recovered_s + SLACK_S
     return round(max(ends) + tail_s, 3)

@@ -36,8 +36,8 @@ def experiments() -> int:
     for file in experiment_files(Path.cwd()):
         outcome = load_one(str(file))
         if file.parent.name == "suites":
-            titles = ", ".join(loaded.experiment.name for loaded in outcome.loaded)
-            rows.append((file.stem, "suite", titles))
+            names = ", ".join(loaded.experiment.name for loaded in outcome.loaded)
+            rows.append((file.stem, "suite", f"{outcome.title}: {names}" if outcome.title else names))
         for loaded in outcome.loaded if file.parent.name != "suites" else []:
             rows.append((file.stem, loaded.experiment.target, loaded.experiment.title))
         if outcome.errors:

@@ -8,13 +8,20 @@ path. Nothing is started here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from harness.errors import ExitCode, ExperimentError, ExperimentErrors, InputError
-from harness.experiment.loader import check_experiment, is_suite, read_experiment, read_suite, target_of
+from harness.experiment.loader import (
+    Suite,
+    check_experiment,
+    is_suite,
+    read_experiment,
+    read_suite,
+    target_of,
+)
 from harness.experiment.model import Experiment
 from harness.experiment.names import suggestion
 from harness.experiment.target import TargetSpec
@@ -50,6 +57,7 @@ class Outcome:
 
     loaded: list[Loaded]
     errors: list[InputError]
+    title: str | None = None  # of a suite
 
 
 def load_all(names: Sequence[str], overrides: Sequence[str] = ()) -> list[Loaded]:
@@ -71,7 +79,9 @@ def load_one(name: str, overrides: Sequence[str] = ()) -> Outcome:
                 _check(path, document if not overrides else read_experiment(path, overrides))
             )
             return outcome
-        members = list(_members(path, document))
+        suite = read_suite(document)
+        outcome.title = suite.title
+        members = list(_members(path, document, suite))
     except InputError as error:
         outcome.errors.append(error)
         return outcome
@@ -103,15 +113,12 @@ def raise_together(errors: Iterable[InputError]) -> None:
         raise InputError("\n".join(dict.fromkeys(str(error) for error in found)))
 
 
-def _members(path: Path, document: Document) -> Iterator[Path]:
-    for entry, place in read_suite(document):
+def _members(path: Path, document: Document, suite: Suite) -> Iterator[Path]:
+    for entry, place in suite.entries:
         bare = Path(entry)
-        candidates = [
-            folder / name
-            for folder in (path.parent, path.parent.parent)
-            for name in ([bare] if bare.suffix else [bare.with_name(bare.name + ".yaml")])
-        ]
-        file = next((candidate for candidate in candidates if candidate.is_file()), None)
+        name = entry if bare.suffix else f"{entry}.yaml"
+        candidates = [folder / name for folder in (path.parent, path.parent.parent)]
+        file = next((candidate for candidate in candidates if _there(candidate.is_file)), None)
         if file is None:
             known = sorted(
                 {other.stem for folder in {path.parent, path.parent.parent} for other in _yaml_in(folder)}
@@ -145,7 +152,7 @@ def _vocabulary(folder: Path) -> Vocabulary:
 def find_experiment(name: str) -> Path:
     """The file of an experiment or suite named by path or by bare name."""
     path = Path(name)
-    if path.exists() or path.suffix or len(path.parts) != 1:
+    if _there(path.exists) or path.suffix or len(path.parts) != 1:
         return path  # the reader says what is wrong with it
     for file in experiment_files(Path.cwd()):
         if file.stem == name:
@@ -154,6 +161,14 @@ def find_experiment(name: str) -> Path:
     raise InputError(
         f"no experiment is called {name!r}", hint=suggestion(name, known) if known else "name a file"
     )
+
+
+def _there(probe: Callable[[], bool]) -> bool:
+    """What cannot even be looked for (a name that is too long) is not there."""
+    try:
+        return probe()
+    except (OSError, ValueError):
+        return False
 
 
 def experiment_files(start: Path) -> list[Path]:
@@ -169,7 +184,7 @@ def find_target(name: str, experiment: Path, document: Document) -> Path:
     """The folder of the target that an experiment names. Raises the document's error."""
     tried = [base / name for base in _target_bases(name, experiment)]
     for folder in tried:
-        if (folder / "compose.yaml").is_file():
+        if _there((folder / "compose.yaml").is_file):
             return folder
     known = sorted({folder.name for base in _target_bases("", experiment) for folder in _targets_in(base)})
     raise document.error(
@@ -210,12 +225,12 @@ def _yaml_in(folder: Path) -> list[Path]:
 def find_run(name: str, reports: Path) -> Path:
     """The folder of a stored run named by path, by id, or ``latest``."""
     path = Path(name)
-    if path.is_dir():
+    if _there(path.is_dir):
         return path
     runs = run_folders(reports)
     if name == "latest" and runs:
         return runs[-1]
-    if (reports / name).is_dir():
+    if _there((reports / name).is_dir):
         return reports / name
     known = [run.name for run in runs]
     raise InputError(

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from harness.errors import ExperimentError
 from harness.experiment.expect import ExpectError, parse_expectation
-from harness.experiment.model import Expectation, FaultSpec
+from harness.experiment.model import Expectation, FaultSpec, Objective
 from harness.experiment.names import suggestion
 from harness.experiment.problems import Problems
 from harness.experiment.target import TargetSpec
@@ -25,6 +24,8 @@ from harness.experiment.yaml_reader import KeyPath
 
 MAX_TIMELINE_S = 4 * 3600.0
 DEFAULT_WITHIN_S = 15.0
+TOLERANCE_S = 1e-6  # sums of what people wrote are floats
+GAP_S = 2.0  # between two equal faults: the first must be undone before the next one comes
 
 
 def check_load(load: WrittenLoad, spec: TargetSpec, problems: Problems) -> None:
@@ -119,9 +120,18 @@ def _leaves(value: Any, path: KeyPath) -> Sequence[tuple[KeyPath, str]]:
 def _check_duration(fault: WrittenFault, kind: type[FaultKind], path: KeyPath, problems: Problems) -> None:
     if kind.duration == "required" and fault.for_ is None:
         problems.add(f"{fault.fault}: the key 'for' is missing", path, hint="how long it lasts: for: 10s")
-    if kind.duration == "none" and fault.for_ is not None:
+    if fault.for_ is None:
+        return
+    if kind.duration == "none":
         problems.add(
             f"{fault.fault} ends by itself, so it takes no 'for'", (*path, "for"), key=True, hint="drop it"
+        )
+    elif fault.for_ + TOLERANCE_S < (shortest_s := kind.shortest_s(kind.Params.model_validate(fault.own))):
+        problems.add(
+            f"for: {show_duration(fault.for_)} is too short for this {fault.fault}: its effect could not be "
+            "seen, and a fault without proof does not count",
+            (*path, "for"),
+            hint=f"for: {show_duration(shortest_s)} or more",
         )
 
 
@@ -174,12 +184,13 @@ def _check_repetition(fault: WrittenFault, path: KeyPath, problems: Problems) ->
         )
         return
     longest = (fault.for_ or 0.0) + (fault.jitter or 0.0)
-    if longest > fault.every:
+    if longest + GAP_S > fault.every + TOLERANCE_S:
         problems.add(
-            f"every: the repetitions overlap: one comes each {show_duration(fault.every)} and may last until "
-            f"{show_duration(longest)} after its turn (for + jitter)",
+            f"every: the repetitions overlap: one comes each {show_duration(fault.every)}, may last until "
+            f"{show_duration(longest)} after its turn (for + jitter), and is healed in the "
+            f"{show_duration(GAP_S)} after that",
             (*path, "every"),
-            hint=f"every: {show_duration(longest)} or more",
+            hint=f"every: {show_duration(longest + GAP_S)} or more",
         )
 
 
@@ -201,9 +212,10 @@ def check_timeline(
         for _, earlier in faults[:index]:
             if _same_at_once(earlier, fault):
                 problems.add(
-                    f"this {fault.fault} overlaps an equal one on the same thing",
+                    f"this {fault.fault} overlaps an equal one on the same thing, "
+                    f"or comes less than {show_duration(GAP_S)} before or after it",
                     (*path, "at"),
-                    hint="one of them says it all",
+                    hint=f"one of them says it all; else {show_duration(GAP_S)} or more between them",
                 )
     last_s = max((end_of(fault) for _, fault in faults), default=0.0)
     for path, job in jobs:
@@ -224,9 +236,10 @@ def end_of(fault: FaultSpec) -> float:
 
 
 def _same_at_once(a: FaultSpec, b: FaultSpec) -> bool:
-    if a.fault != b.fault or a.params != b.params or a.when or b.when:
+    if (a.fault, a.params, a.when) != (b.fault, b.params, b.when):
         return False
-    return a.at_s < end_of(b) and b.at_s < end_of(a)
+    gap_s = GAP_S - TOLERANCE_S
+    return a.at_s < end_of(b) + gap_s and b.at_s < end_of(a) + gap_s
 
 
 def check_surges(
@@ -256,15 +269,36 @@ def check_job(job: WrittenJob, path: KeyPath, spec: TargetSpec, problems: Proble
 
 
 def check_expectations(
-    texts: Sequence[tuple[KeyPath, str]], spec: TargetSpec, has_faults: bool, problems: Problems
+    texts: Sequence[tuple[KeyPath, str]],
+    spec: TargetSpec,
+    mix: Mapping[str, float],
+    has_faults: bool,
+    problems: Problems,
 ) -> tuple[Expectation, ...]:
-    """Parse the lines of ``expect``; those that cannot be are problems, at their very column."""
+    """Parse the lines of ``expect``; those that cannot be are problems, at their very column.
+
+    ``mix`` is empty, or all 0, where it is wrong in itself.
+    """
     found: list[Expectation] = []
     for path, text in texts:
         try:
-            found.append(parse_expectation(text, spec, has_faults=has_faults))
+            expectation = parse_expectation(text, spec, has_faults=has_faults)
+            _check_subject(expectation, spec, mix)
+            found.append(expectation)
         except ExpectError as error:
-            mark = problems.mark(path)
-            mark = replace(mark, column=mark.column + error.offset)
+            mark = problems.mark_in(path, error.offset)
             problems.take(ExperimentError(f"{error.message}, in {text!r}", mark, hint=error.hint))
     return tuple(found)
+
+
+def _check_subject(expectation: Expectation, spec: TargetSpec, mix: Mapping[str, float]) -> None:
+    """A function that the load never calls has no figures. Raises ExpectError."""
+    if not isinstance(expectation, Objective) or not any(mix.values()):
+        return
+    kinds = spec.functions.get(expectation.subject, ())
+    if kinds and not any(mix.get(kind) for kind in kinds):
+        raise ExpectError(
+            f"the load does nothing of {expectation.subject!r}",
+            0,
+            f"give one of these a weight in load.mix: {', '.join(kinds)}",
+        )

@@ -8,6 +8,7 @@ steps: ``read_experiment`` gives the document, ``target_of`` the target's name i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,13 +48,22 @@ def is_suite(document: Document) -> bool:
     return "suite" in document.data or ("experiments" in document.data and "load" not in document.data)
 
 
-def read_suite(document: Document) -> tuple[tuple[str, KeyPath], ...]:
-    """What a suite lists, each with its place for errors."""
+@dataclass(frozen=True)
+class Suite:
+    """A list of experiments; each entry with its place for errors."""
+
+    title: str | None
+    entries: tuple[tuple[str, KeyPath], ...]
+
+
+def read_suite(document: Document) -> Suite:
+    """Read what a suite says. Raises the document's error."""
     problems = Problems(document)
     suite = _valid(WrittenSuite, document.data, (), problems)
     problems.raise_any()
     assert suite is not None  # an invalid one has just been raised
-    return tuple((entry, ("experiments", index)) for index, entry in enumerate(suite.experiments))
+    entries = tuple((entry, ("experiments", index)) for index, entry in enumerate(suite.experiments))
+    return Suite(suite.title, entries)
 
 
 def target_of(document: Document) -> str:
@@ -85,7 +95,8 @@ def check_experiment(document: Document, vocabulary: Vocabulary) -> Experiment:
         checks.check_timeline(faults, jobs, written.recovered, problems)
         checks.check_surges(written.load.rate, faults, vocabulary.faults, problems)
     lines = [(path, text) for path, text in _items(data, "expect") if isinstance(text, str) and text]
-    expect = checks.check_expectations(lines, vocabulary.target, bool(data.get("faults")), problems)
+    mix = load.mix if load is not None and set(load.mix) <= set(vocabulary.target.operation_kinds) else {}
+    expect = checks.check_expectations(lines, vocabulary.target, mix, bool(data.get("faults")), problems)
     problems.raise_any()
     assert written is not None  # what is wrong with it has just been raised
     return Experiment(

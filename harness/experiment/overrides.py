@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import InputError, Mark
 from harness.experiment.names import suggestion
-from harness.experiment.yaml_reader import Document, KeyPath, parse_yaml
+from harness.experiment.yaml_reader import MAX_INTEGER_DIGITS, Document, KeyPath, parse_yaml
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
@@ -58,7 +58,7 @@ def _step(here: Any, part: str, parents: str, last: bool, wrong: Any) -> str | i
     """The key or index that ``part`` means in ``here``."""
     place = repr(parents) if parents else "the file"
     if isinstance(here, list):
-        if not part.isdecimal() or int(part) >= len(here):
+        if not part.isdecimal() or len(part) > MAX_INTEGER_DIGITS or int(part) >= len(here):
             known = f"0 to {len(here) - 1}" if here else "nothing: it is empty"
             raise wrong(f"{place} has no element {part!r}", f"a list; its elements are {known}")
         return int(part)

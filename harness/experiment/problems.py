@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -47,9 +48,11 @@ class Problems:
     def add(self, message: str, path: KeyPath, *, key: bool = False, hint: str | None = None) -> None:
         self.take(self._document.error(message, path, key=key, hint=hint))
 
-    def mark(self, path: KeyPath) -> Mark:
-        """Where the value at ``path`` stands."""
-        return self._document.mark(path)
+    def mark_in(self, path: KeyPath, offset: int) -> Mark:
+        """Where character ``offset`` of the text at ``path`` stands; its start where that is not known."""
+        mark = self._document.mark(path)
+        literal = path in self._document.literal and path not in self._document.overridden
+        return replace(mark, column=mark.column + offset) if literal else mark
 
     def take(self, error: InputError) -> None:
         """Add an error that was made elsewhere; the same one twice counts once."""

@@ -57,6 +57,16 @@ class FaultKind(Protocol):
         """Factor on the arrival rate while it lasts; 1.0 for all but load faults."""
         ...
 
+    @classmethod
+    def shortest_s(cls, params: Any) -> float:
+        """The least ``for`` within which its proof can be seen, seconds."""
+        ...
+
+    @classmethod
+    def longest_s(cls, params: Any) -> float:
+        """What it may last beyond its ``for``, or altogether where it has none, seconds."""
+        ...
+
 
 @dataclass(frozen=True)
 class Vocabulary:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,9 @@ class Document:
     """A YAML file as plain data (dicts with text keys, lists, str, int, float, bool, None) with places.
 
     ``values`` and ``keys`` give the place of the value, and of its key, at a path such as
-    ``("faults", 0, "for")``; of a quoted text, of its first character. ``overridden`` are the places
-    of values that were set from elsewhere (the command line).
+    ``("faults", 0, "for")``; of a quoted text, of its first character. ``literal`` are the texts that
+    stand in the file letter by letter: not folded over lines, without escapes. ``overridden`` are the
+    places of values that were set from elsewhere (the command line).
     """
 
     file: str
@@ -65,6 +66,7 @@ class Document:
     error_at: ErrorAt
     values: Mapping[KeyPath, Place] = field(default_factory=dict)
     keys: Mapping[KeyPath, Place] = field(default_factory=dict)
+    literal: Collection[KeyPath] = frozenset()
     overridden: Mapping[KeyPath, Mark] = field(default_factory=dict)
 
     def mark(self, path: KeyPath, *, key: bool = False) -> Mark:
@@ -233,6 +235,7 @@ class _Builder:
         self._error_at = error_at
         self._values: dict[KeyPath, Place] = {}
         self._keys: dict[KeyPath, Place] = {}
+        self._literal: set[KeyPath] = set()
         self._stack: list[_Open] = []
         self._root: list[Any] = []
         self._nodes = 0
@@ -242,7 +245,9 @@ class _Builder:
             self._take(event)
         if not self._root or (self._root[0] is None and not self._values):
             raise self._error_at("the file is empty", Mark(self._file, 1, 1), None)
-        return Document(self._file, self._root[0], self._error_at, self._values, self._keys)
+        return Document(
+            self._file, self._root[0], self._error_at, self._values, self._keys, frozenset(self._literal)
+        )
 
     def _events(self) -> Iterator[Any]:
         loader = _Loader(self._text)
@@ -271,8 +276,7 @@ class _Builder:
             raise self._fail(event, f"an anchor (&{event.anchor})", "anchors and aliases are not allowed")
         if event.tag:
             raise self._fail(event, f"a tag ({event.tag})", "tags are not allowed; plain values only")
-        line = self._lines[event.start_mark.line] if event.start_mark.line < len(self._lines) else ""
-        before = line[: event.start_mark.column]
+        before = self._line(event)[: event.start_mark.column]
         if "\t" in before[len(before.rstrip(" \t")) :]:
             column = before.rindex("\t") + 1
             raise self._error_at(
@@ -292,6 +296,8 @@ class _Builder:
             column += 1
         self._values[path] = (line, column)
         if isinstance(event, yaml.ScalarEvent):
+            if self._line(event).startswith(event.value, column - 1):
+                self._literal.add(path)
             self._place(self._scalar(event))
             return
         if len(self._stack) >= MAX_DEPTH:
@@ -337,6 +343,11 @@ class _Builder:
             self._stack[-1].add(value)
         else:
             self._root.append(value)
+
+    def _line(self, event: Any) -> str:
+        """The line where it starts; YAML knows more line breaks than we, so there may be none."""
+        number = event.start_mark.line
+        return self._lines[number] if number < len(self._lines) else ""
 
     def _fail(self, event: Any, message: str, hint: str | None) -> InputError:
         return self._error_at(message, Mark(self._file, *_place_of(event)), hint)

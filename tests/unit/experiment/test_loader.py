@@ -74,7 +74,7 @@ MISTAKES = [
     (", within: 9s}", ", repeat: 2, every: 9s}", "when:", "comes once", ""),
     (" when: half-done,", "", "within", "there is no 'when'", ""),
     ("factor: 2}", "factor: 2, when: half-done}", "when: half-done}", "cannot be aimed", ""),
-    ("every: 5s", "every: 2s", "2s\n    repeat", "the repetitions overlap", "every: 2.5s or more"),
+    ("every: 5s", "every: 2s", "2s\n    repeat", "the repetitions overlap", "every: 4.5s or more"),
     ("    repeat: 3\n", "", "every", "'every' needs 'repeat'", ""),
     ("    every: 5s\n", "", "repeat", "'repeat' needs 'every'", ""),
     ("run: settlement", "run: setlement", "setlement", "unknown job", "did you mean 'settlement'?"),
@@ -126,7 +126,65 @@ def test_equal_faults_may_not_overlap() -> None:
     twice = GOOD.replace("jobs:", "  - {at: 19s, for: 1s, fault: crash, service: db-primary}\njobs:")
     with pytest.raises(ExperimentError, match="overlaps an equal one"):
         load(twice)
-    assert load(twice.replace("at: 19s", "at: 20s"))
+    with pytest.raises(ExperimentError, match="2s or more between them"):
+        load(twice.replace("at: 19s", "at: 21.9s"))
+    assert load(twice.replace("at: 19s", "at: 22s"))
+
+
+@pytest.mark.parametrize("when", ["", ", when: half-done"])
+def test_equal_faults_that_last_no_time_may_not_come_at_once(when: str) -> None:
+    def both(second: str) -> str:
+        line = "  - {at: %s, fault: switchover" + when + "}\n"
+        return GOOD.replace("jobs:", line % "0s" + line % second + "jobs:")
+
+    with pytest.raises(ExperimentError, match="this switchover overlaps an equal one"):
+        load(both("0s"))
+    assert load(both("20s"))
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("{at: 0s, for: 3s, fault: latency, links: payments->psp-a, latency: 60s}", "for: 62s or more"),
+        ("{at: 0s, for: 1s, fault: reset, links: payments->psp-a, after: 10m}", "for: 602s or more"),
+        ("{at: 0s, for: 500ms, fault: surge, factor: 1.5}", "for: 2s or more"),
+    ],
+)
+def test_a_fault_lasts_long_enough_to_be_proved(line: str, hint: str) -> None:
+    text = GOOD.replace("jobs:", f"  - {line}\njobs:")
+    with pytest.raises(ExperimentError, match="is too short for this") as caught:
+        load(text)
+    assert hint in str(caught.value)
+    assert text.splitlines()[caught.value.mark.line - 1].strip() == f"- {line}"
+    right = line.replace(line.split("for: ")[1].split(",")[0], hint.split()[1])
+    assert load(GOOD.replace("jobs:", f"  - {right}\njobs:"))
+
+
+@pytest.mark.parametrize("line", ["balance.success >= 99%", "balance.recovery <= 9s"])
+def test_an_objective_needs_load_on_its_function(line: str) -> None:
+    text = GOOD.replace("invariants PAY* LED1 hold", line)
+    assert load(text)
+    for mix in ("{topup: 45}", "{topup: 45, balance: 0}"):
+        with pytest.raises(ExperimentError, match="the load does nothing of 'balance'") as caught:
+            load(text.replace("{topup: 45, balance: 30}", mix))
+        assert text.splitlines()[caught.value.mark.line - 1][caught.value.mark.column - 1 :] == line
+
+
+@pytest.mark.parametrize(
+    ("written", "column"),
+    [
+        ("payments.sucess >= 99%", 14),
+        ("'payments.sucess >= 99%'", 15),
+        ('"\\x70ayments.sucess >= 99%"', 6),
+        ("payments.sucess\n      >= 99%", 5),
+        ("|-\n    payments.sucess >= 99%", 5),
+        (">-\n    payments.sucess\n    >= 99%", 5),
+    ],
+)
+def test_an_expectation_over_several_lines_points_at_its_start(written: str, column: int) -> None:
+    with pytest.raises(ExperimentError, match="unknown metric 'sucess'") as caught:
+        load(GOOD.replace("invariants PAY* LED1 hold", written))
+    assert (caught.value.mark.line, caught.value.mark.column) == (GOOD.count("\n"), column)
 
 
 def test_without_faults_the_windows_of_a_fault_are_not_there() -> None:
@@ -195,7 +253,7 @@ def test_suites(tmp_path: Path) -> None:
     file.write_text("suite: smoke\nexperiments:\n  - a\n  - b.yaml\n")
     document = read_experiment(file)
     assert is_suite(document)
-    assert [entry for entry, _ in read_suite(document)] == ["a", "b.yaml"]
+    assert [entry for entry, _ in read_suite(document).entries] == ["a", "b.yaml"]
     file.write_text("suite: smoke\nexperiment: [a]\n")
     with pytest.raises(ExperimentError, match="did you mean 'experiments'"):
         read_suite(read_experiment(file))
