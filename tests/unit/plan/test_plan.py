@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.experiment.model import Experiment
-from harness.plan import Plan, RateSegment, make_plan
 from harness.fault.base import HEALING_S as CRASH_S
 from harness.fault.base import NoParams
 from harness.fault.registry import FAULTS
+from harness.plan import Plan, RateSegment, make_plan
 from tests.unit.experiment.words import GOOD, VOCABULARY, load
 
 
