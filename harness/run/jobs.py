@@ -10,6 +10,7 @@ import time
 
 import requests
 
+from harness import out_of_band
 from harness.evidence.model import JobRecord
 from harness.fault.base import Context
 
@@ -27,7 +28,7 @@ def run_job(name: str, context: Context, give_up_ns: int) -> JobRecord:
     while not done and time.time_ns() < give_up_ns and not context.stopping():
         attempts += 1
         try:
-            reply = requests.request(job.endpoint.method, url, timeout=CALL_TIMEOUT_S)
+            reply = out_of_band.ask(job.endpoint.method, url, timeout_s=CALL_TIMEOUT_S)
             answer = f"{reply.status_code} {reply.text.strip()[:300]}"
             done = reply.status_code == 200
         except requests.RequestException as error:

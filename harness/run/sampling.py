@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import requests
 
+from harness import out_of_band
+from harness.errors import EnvironmentBroken
 from harness.evidence.model import Sample
 from harness.experiment.target import Endpoint, TargetSpec
 from harness.target.runtime import Runtime
@@ -46,6 +48,7 @@ class Sampler:
         self._runtime = runtime
         self._sink = sink
         self._stop = threading.Event()
+        self._failures: list[str] = []
         self._threads = [
             threading.Thread(target=self._ask, args=(question,), name=f"sample {question.name}", daemon=True)
             for question in questions(spec)
@@ -55,16 +58,29 @@ class Sampler:
         for thread in self._threads:
             thread.start()
 
+    def check(self) -> None:
+        """Raises EnvironmentBroken when a question is no longer asked: its samples are then no evidence."""
+        if self._failures:
+            raise EnvironmentBroken("; ".join(self._failures))
+
     def stop(self) -> None:
-        """Returns when the last answer is in; bounded by the time-out of one question."""
+        """Returns when the last answer is in; bounded by the time-out of one question. As ``check``."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(TIMEOUT_S + INTERVAL_S + 1)
+            if thread.ident is not None:  # it was started
+                thread.join(TIMEOUT_S + INTERVAL_S + 1)
+        self.check()
 
     def _ask(self, question: Question) -> None:
+        try:
+            self._ask_on(question)
+        except Exception as problem:  # silence must not look like a quiet system
+            self._failures.append(f"sampling {question.name} broke: {type(problem).__name__}: {problem}")
+
+    def _ask_on(self, question: Question) -> None:
         address = self._runtime.address(question.service, question.endpoint.port)
         url = f"http://{address}{question.endpoint.path}"
-        with requests.Session() as session:
+        with out_of_band.session() as session:
             while not self._stop.is_set():
                 started = time.monotonic()
                 self._sink(look(session, question, url))
