@@ -2,6 +2,9 @@
 
 The first SIGINT or SIGTERM asks for an orderly end: heal, collect, tear down, exit 130. A second one
 ends the process at once; the supervisor then removes what is left.
+
+A signal's handler interrupts the main thread anywhere, also where it holds a lock. So the handler only
+sets attributes, and what is to be said is said by a thread of its own.
 """
 
 from __future__ import annotations
@@ -9,12 +12,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from harness.errors import ExitCode
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_S = 0.5  # GNU timeout signals its child and then the whole group: that is one wish, not two
+LOOK_S = 0.05
 
 
 class Interrupts:
@@ -22,12 +28,16 @@ class Interrupts:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._stop = threading.Event()
+        self._stopping = False
+        self._signalled_s: float | None = None
+        self._over = False
+        self._herald = threading.Thread(target=self._tell, name="interrupts", daemon=True)
         self._old: dict[int, object] = {}
         self.reason: str | None = None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
+            self._herald.start()
             for number in _SIGNALS:
                 self._old[number] = signal.signal(number, self._on_signal)
         return self
@@ -40,17 +50,36 @@ class Interrupts:
     ) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        self._over = True
+        if self._herald.ident is not None:
+            self._herald.join()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop.is_set():
+        """Takes no lock and prints nothing: see above."""
+        now_s = time.monotonic()
+        if self._signalled_s is None:
+            self._signalled_s = now_s
+            self.reason = f"stopped by {signal.Signals(number).name}"
+            self._stopping = True
+        elif now_s - self._signalled_s > SAME_S:
             os._exit(ExitCode.ABORTED)
-        self.reason = f"stopped by {signal.Signals(number).name}"
-        self._stop.set()
-        self._say(f"{self.reason}: healing and removing everything; once more ends it at once")
+
+    def _tell(self) -> None:
+        while not self._over:
+            if self.signalled:
+                self._say(f"{self.reason}: healing and removing everything; once more ends it at once")
+                return
+            time.sleep(LOOK_S)
+
+    @property
+    def signalled(self) -> bool:
+        """Whether somebody outside asked for the end, rather than ``stop``."""
+        return self._signalled_s is not None
 
     def stop(self, reason: str) -> None:
+        """The run itself cannot go on: whoever waits wakes up."""
         self.reason = self.reason or reason
-        self._stop.set()
+        self._stopping = True
 
     def stopping(self) -> bool:
-        return self._stop.is_set()
+        return self._stopping
