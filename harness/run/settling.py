@@ -10,6 +10,7 @@ from harness.run.database import Asker
 from harness.target.runtime import Runtime
 
 POLL_S = 0.25
+UNASKED = -1  # among the counts: the database could not be asked
 QUIET_POLLS = 2  # in a row: work may hop from one table to the next between two looks
 
 
@@ -27,7 +28,7 @@ def wait_settled(
     next_word = time.monotonic() + 5
     try:
         while True:
-            pending = _pending(spec, asker)
+            pending = pending_work(spec, asker)
             quiet = 0 if pending else quiet + 1
             if quiet >= QUIET_POLLS:
                 return time.time_ns(), {}
@@ -41,11 +42,12 @@ def wait_settled(
         asker.close()
 
 
-def _pending(spec: TargetSpec, asker: Asker) -> dict[str, int]:
+def pending_work(spec: TargetSpec, asker: Asker) -> dict[str, int]:
+    """What is pending now, by name; -1: could not be asked."""
     counts: dict[str, int] = {}
     for query in spec.settled:
         answer = asker.ask(query.sql)
-        count = int(str(answer)) if answer is not None else -1
+        count = int(str(answer)) if answer is not None else UNASKED
         if count:
             counts[query.name] = count
     return counts
