@@ -5,18 +5,32 @@ With every answer in time nobody notices. When an answer is lost, the retry is a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import uuid4
 
-from billing.payments import psp
+from billing.common import Answer, HttpClient, app
+from billing.common.idempotency import HEADER
 from billing.payments.service import main
-from billing.payments.store import Payment
 
 
-def charge_headers(payment: Payment) -> dict[str, str]:
-    """Asked before each try, and new each time."""
-    return {"Idempotency-Key": f"{payment.id}/{uuid4().hex[:8]}"}
+class KeyPerTry(HttpClient):
+    """Adds something of its own to the key, each time a request leaves."""
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+        doubt: bool,
+    ) -> Answer:
+        if headers and HEADER in headers:
+            headers = {**headers, HEADER: f"{headers[HEADER]}/{uuid4().hex[:8]}"}
+        return await super()._once(method, path, body, headers, timeout_s, doubt)
 
 
 if __name__ == "__main__":
-    psp.charge_headers = charge_headers
+    app.HttpClient = KeyPerTry
     main()

@@ -17,8 +17,9 @@ transaction (``attempts=2`` only for what may run twice); ``async with .transact
 ``await .run(work)`` calls ``work(session)`` in a transaction and repeats it when the database failed before
 the commit. ``Session``: ``fetch fetchrow fetchval execute executemany after_commit(fn)``; PostgreSQL
 placeholders ``$1``; ``jsonb`` goes in and comes out as text. Do no other I/O inside a transaction.
-Errors: ``Unavailable`` (nothing was sent; answered as 503 with Retry-After), ``CommitInDoubt``,
-``is_infrastructure(error)``: the database's fault rather than the data's.
+Errors: ``Unavailable`` (nothing was sent; answered as 503 with Retry-After), ``CommitInDoubt`` (504),
+``is_infrastructure(error)``: the database's fault rather than the data's. ``with after_a_write()``: what
+follows a write must not promise, by ``Unavailable``, that nothing was done. Retries keep to a budget.
 
 ``Outbox.add(session, subject, payload, event_id=None) -> UUID`` in the transaction of the effect; the relay
 is woken at the commit. ``event_json(event_id, payload)`` and ``outbox.wake()`` serve those who insert by SQL.
@@ -36,12 +37,12 @@ Retry-After; ``json_object(request)``, ``whole_number(body, name, at_least=)``, 
 ``require_key(request)``, ``fingerprint(operation, payload)``, ``key_reused(key)``, ``key_in_progress(key)``.
 
 Seams for mutants (replace from outside, then run the service's ``main``): ``Outbox.add``,
-``Relay.relay_batch``, ``Consumer.work`` and ``.apply``, ``database.is_spoiled``, ``Database._suspect_all``,
-``http_client.backoff_s``, ``RetryBudget.take``.
+``Relay.relay_batch``, ``Consumer.work`` and ``.apply``, ``HttpClient._once``, ``database.is_spoiled``,
+``Database._suspect_all``, ``http_client.backoff_s``, ``RetryBudget.take``.
 """
 
 from billing.common.app import Service
-from billing.common.backoff import backoff_s
+from billing.common.backoff import RetryBudget, backoff_s
 from billing.common.consumer import Consumer, Event, each
 from billing.common.database import (
     CommitInDoubt,
@@ -50,9 +51,10 @@ from billing.common.database import (
     Record,
     Session,
     Unavailable,
+    after_a_write,
     is_infrastructure,
 )
-from billing.common.http_client import Answer, CallFailed, HttpClient, RetryBudget
+from billing.common.http_client import Answer, CallFailed, HttpClient
 from billing.common.idempotency import fingerprint, key_in_progress, key_reused, require_key
 from billing.common.log import Log, describe
 from billing.common.metrics import Metrics
@@ -79,6 +81,7 @@ __all__ = [
     "Session",
     "Settings",
     "Unavailable",
+    "after_a_write",
     "backoff_s",
     "describe",
     "each",

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from billing.common.backoff import backoff_s
+from billing.common.backoff import RetryBudget, backoff_s
 from billing.common.log import describe
 from billing.common.metrics import Metrics
 
@@ -38,24 +38,6 @@ class Answer:
     body: Any
     headers: Mapping[str, str]
     in_doubt: bool = False
-
-
-class RetryBudget:
-    """Retries may be at most ``share`` of calls, above a small stock that lets a quiet caller retry."""
-
-    def __init__(self, share: float = 0.15, stock: float = 5.0) -> None:
-        self._share = share
-        self._stock = stock
-        self._tokens = stock
-
-    def called(self) -> None:
-        self._tokens = min(self._stock, self._tokens + self._share)
-
-    def take(self) -> bool:
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 def worth_a_retry(status: int) -> bool:
@@ -89,14 +71,13 @@ class HttpClient:
         path: str,
         *,
         body: Any = None,
-        headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
         attempts: int | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
         """Call, and call again on 5xx, 429 or silence. Raises CallFailed when nothing ever answered.
 
         The same request goes out each time, so it must be one that the other side knows again.
-        ``headers`` may be a function; it is then asked before each try.
         """
         self._budget.called()
         last_answer: Answer | None = None
@@ -125,14 +106,21 @@ class HttpClient:
         raise CallFailed(f"{self.name}: {failure}", may_have_arrived=doubt)
 
     async def _once(
-        self, method: str, path: str, body: Any, headers: Any, timeout_s: float, doubt: bool
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+        doubt: bool,
     ) -> Answer:
+        """One try."""
         self._metrics.add(f"{self.name}.attempts")
         async with self._open().request(
             method,
             self._base_url + path,
             json=body,
-            headers=headers() if callable(headers) else headers,
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=timeout_s),
         ) as response:
             content = await response.read()

@@ -6,7 +6,7 @@ means UNKNOWN: the client gets 202, and the resolver asks the PSP to void what w
 says either. The second PSP is tried only once the first attempt is proved void, or never left this machine.
 
 Seams for mutants (replace one, then call ``billing.payments.service.main``):
-``psp.charge_headers`` makes the headers of each try of a charge; ``cashier.Cashier.conclude_settled`` stands
-between the settling commit and the answer; ``cashier.may_fail_over`` says when the other PSP may be tried;
-``store.PaymentStore.open``, ``.settle``, ``.fail`` are the transactions; ``cashier.Cashier.take`` the flow.
+``psp.Psp.charge`` asks for the money; ``cashier.Cashier.conclude_settled`` stands between the settling commit
+and the answer; ``cashier.may_fail_over`` says when the other PSP may be tried; ``store.PaymentStore.open``,
+``.settle``, ``.fail`` are the transactions; ``cashier.Cashier.take`` the flow.
 """

@@ -10,6 +10,7 @@ import asyncio
 from enum import Enum
 
 from billing.common import Answer, CallFailed, HttpClient, Log, Service
+from billing.common.idempotency import HEADER
 from billing.payments.store import Payment
 
 PROBE_EVERY_S = 0.5
@@ -27,11 +28,6 @@ class Outcome(Enum):
 def psp_key(payment: Payment) -> str:
     """The key a provider knows this payment by, in every try and every inquiry."""
     return str(payment.id)
-
-
-def charge_headers(payment: Payment) -> dict[str, str]:
-    """Asked before each try of a charge."""
-    return {"Idempotency-Key": psp_key(payment)}
 
 
 class Psp:
@@ -73,7 +69,7 @@ class Psp:
         }
         try:
             answer = await self._charges.call(
-                "POST", "/charges", body=order, headers=lambda: charge_headers(payment)
+                "POST", "/charges", body=order, headers={HEADER: psp_key(payment)}
             )
         except CallFailed as error:
             self._silent()
