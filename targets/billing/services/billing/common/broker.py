@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from datetime import datetime
 
 import nats
 import nats.errors
@@ -37,6 +38,7 @@ class Broker:
         self._client: Client | None = None
         self._jetstream: JetStreamContext | None = None
         self._connected = asyncio.Event()
+        self._stream_created: datetime | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -106,10 +108,14 @@ class Broker:
         )
 
     async def _ensure_stream(self, jetstream: JetStreamContext) -> None:
+        """Create it where it is missing; and tell when it is not the one that was there before.
+
+        Then the broker has lost what it had confirmed: events marked as sent that not all consumers have.
+        """
         try:
-            await jetstream.stream_info(STREAM)
+            info = await jetstream.stream_info(STREAM)
         except nats.js.errors.NotFoundError:
-            await jetstream.add_stream(
+            info = await jetstream.add_stream(
                 StreamConfig(
                     name=STREAM,
                     subjects=list(SUBJECTS),
@@ -118,6 +124,11 @@ class Broker:
                     duplicate_window=120.0,
                 )
             )
+            self._log("broker.stream_created", stream=STREAM)
+        if self._stream_created not in (None, info.created):
+            self._metrics.add("broker.streams_lost")
+            self._log("broker.stream_lost", stream=STREAM, was_of=self._stream_created, is_of=info.created)
+        self._stream_created = info.created
 
     async def _drop(self) -> None:
         client, self._client, self._jetstream = self._client, None, None

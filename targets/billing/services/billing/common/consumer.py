@@ -11,18 +11,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from billing.common.broker import BROKER_FAILURES, STREAM, Broker
-from billing.common.database import Database, Session, is_infrastructure
+from billing.common.database import Database, Record, Session, after_a_write, is_infrastructure
 from billing.common.log import Log, describe
 from billing.common.metrics import Metrics
 
@@ -30,6 +31,8 @@ MAX_ATTEMPTS = 8
 ACK_WAIT_S = 6.0  # so long may a crash delay what was in hand
 PULL_EXPIRES_S = 5.0
 ERROR_PAUSE_S = 0.5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ _PARKED = """
 select event_id, subject, payload from dead_letter
 where consumer = $1 and replayed_at is null order by parked_at limit 1000"""
 
+_REPLAYED = """
+update dead_letter set replayed_at = clock_timestamp() where consumer = $1 and event_id = $2"""
+
 
 def each(handle: Callable[[Session, Event], Awaitable[None]]) -> Handler:
     """A handler of batches out of a handler of single events."""
@@ -81,6 +87,18 @@ def event_of(subject: str, data: bytes) -> Event:
         return Event(UUID(payload["event_id"]), subject, payload)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedEvent(describe(error)) from error
+
+
+async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of ``work``, or None when the service stops first."""
+    working = asyncio.create_task(work)
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stop.cancel()
 
 
 class Consumer:
@@ -116,7 +134,10 @@ class Consumer:
     async def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                pull = await self._open()
+                # The broker may be away for longer than a drain lasts.
+                pull = await unless(self._stopping, self._open())
+                if pull is None:
+                    return
                 try:
                     while not self._stopping.is_set():
                         messages = await pull.next(self._batch, self._stopping)
@@ -190,25 +211,21 @@ class Consumer:
 
     async def replay_parked(self) -> dict[str, int]:
         """Try the parked events once more; those that fail again stay parked."""
-        counts = {"replayed": 0, "failed": 0}
-        for row in await self._database.fetch(_PARKED, self.name):
-            try:
-                await self.apply([event_of(row["subject"], row["payload"].encode())])
-            except Exception as error:
-                if is_infrastructure(error):
-                    raise
-                counts["failed"] += 1
-                self._log("dead_letter.failed_again", event_id=row["event_id"], error=error)
-            else:
-                counts["replayed"] += 1
-                await self._database.execute(
-                    "update dead_letter set replayed_at = clock_timestamp()"
-                    " where consumer = $1 and event_id = $2",
-                    self.name,
-                    row["event_id"],
-                    attempts=2,
-                )
-        return counts
+        parked = await self._database.fetch(_PARKED, self.name)
+        with after_a_write():
+            done = [await self._replay(row) for row in parked]
+        return {"replayed": sum(done), "failed": len(done) - sum(done)}
+
+    async def _replay(self, row: Record) -> bool:
+        try:
+            await self.apply([event_of(row["subject"], row["payload"].encode())])
+        except Exception as error:
+            if is_infrastructure(error):
+                raise
+            self._log("dead_letter.failed_again", event_id=row["event_id"], error=error)
+            return False
+        await self._database.execute(_REPLAYED, self.name, row["event_id"], attempts=2)
+        return True
 
     async def _done(self, message: Msg) -> None:
         await message.ack()
@@ -258,8 +275,8 @@ class Consumer:
 class Pull:
     """Pull requests on one durable consumer, one outstanding at a time, without added delay."""
 
-    def __init__(self, broker: Broker, consumer: str, inbox: Subscription) -> None:
-        self._broker = broker
+    def __init__(self, client: Client, consumer: str, inbox: Subscription) -> None:
+        self._client = client
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}"
         self._inbox = inbox
         self._owed = 0
@@ -267,7 +284,7 @@ class Pull:
     @classmethod
     async def open(cls, broker: Broker, consumer: str) -> Pull:
         client = await broker.client()
-        return cls(broker, consumer, await client.subscribe(client.new_inbox()))
+        return cls(client, consumer, await client.subscribe(client.new_inbox()))
 
     async def next(self, batch: int, stopping: asyncio.Event) -> list[Msg]:
         """Whatever is there now, at most ``batch``; empty when nothing came or the service stops.
@@ -299,20 +316,13 @@ class Pull:
             pass
 
     async def _request(self, batch: int) -> None:
-        client = await self._broker.client()
         ask = {"batch": batch, "expires": int(PULL_EXPIRES_S * 1e9)}
-        await client.publish(self._subject, json.dumps(ask).encode(), reply=self._inbox.subject)
+        # By the client that listens to the inbox: the answers to a later one would reach nobody.
+        await self._client.publish(self._subject, json.dumps(ask).encode(), reply=self._inbox.subject)
         self._owed = batch
 
     async def _first(self, stopping: asyncio.Event) -> Msg | None:
-        waiting = asyncio.create_task(self._inbox.next_msg(timeout=PULL_EXPIRES_S + 1.0))
-        stop = asyncio.create_task(stopping.wait())
-        try:
-            await asyncio.wait({waiting, stop}, return_when=asyncio.FIRST_COMPLETED)
-            return waiting.result() if waiting.done() else None
-        finally:
-            waiting.cancel()
-            stop.cancel()
+        return await unless(stopping, self._inbox.next_msg(timeout=PULL_EXPIRES_S + 1.0))
 
     def _is_event(self, message: Msg) -> bool:
         """Events have no status header; a status ends the request, an unexpected one the subscription."""

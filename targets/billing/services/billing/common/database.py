@@ -7,20 +7,21 @@ such sign is cut at once, and with it every connection of the same generation.
 What a caller may conclude from an error:
 - ``Unavailable``: no connection could be had in time. Nothing was sent, nothing happened.
 - anything else during a statement outside a transaction, or at the end of one: it may have happened.
+Where a step before it may have had an effect, ``Unavailable`` says too much: see ``after_a_write``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from billing.common.backoff import backoff_s
+from billing.common.backoff import RetryBudget, backoff_s
 from billing.common.hosts import CONNECT_FAILURES, Connection, DatabaseUrl, connect
 from billing.common.log import Log
 from billing.common.metrics import Metrics
@@ -37,7 +38,16 @@ class Unavailable(Exception):
 
 
 class CommitInDoubt(Exception):
-    """The connection was lost while a transaction was being committed: it may have happened."""
+    """What was being committed, or was written before, may have happened: nobody could be asked."""
+
+
+@contextmanager
+def after_a_write() -> Iterator[None]:
+    """For what follows a write: that the database is away now promises nothing about the write."""
+    try:
+        yield
+    except Unavailable as error:
+        raise CommitInDoubt(f"after a write: {error}") from error
 
 
 # The session is of no more use, or should no longer be used.
@@ -72,6 +82,9 @@ class Limits:
     The statement timeout is ``command``, on the client's side: the connection is cut. The server's own
     is off, and no cancel request is sent, because either would end a commit's wait for the synchronous
     standby, and so make visible, and acknowledge, what a failover could still lose.
+
+    ``call``: by then the last try of a call has its connection, or there is none. With ``command`` it is
+    less than edge waits for an answer.
     """
 
     size: int = 10
@@ -79,6 +92,7 @@ class Limits:
     connect: float = 1.5
     lock: float = 2.0
     command: float = 3.5
+    call: float = 4.0
     age: float = 60.0
 
 
@@ -125,6 +139,36 @@ class Session:
             self.committed_hooks.append(hook)
 
 
+class _Tries:
+    """How often, and until when, one call may be tried. ``deadline_s`` by the monotonic clock."""
+
+    def __init__(self, attempts: int, deadline_s: float, budget: RetryBudget, metrics: Metrics) -> None:
+        self._attempts = attempts
+        self._made = 0
+        self._deadline_s = deadline_s
+        self._budget = budget
+        self._metrics = metrics
+        budget.called()
+
+    @property
+    def left_s(self) -> float:
+        return self._deadline_s - time.monotonic()
+
+    async def again(self, error: Exception) -> bool:
+        """Waits for the turn of the next try; or False: there is none, and the error stands."""
+        self._made += 1
+        pause_s = backoff_s(self._made)
+        if self._made >= self._attempts or not is_infrastructure(error) or self.left_s <= pause_s:
+            return False
+        # Who got no connection has sent nothing: waiting on is no load, and takes nothing from the budget.
+        if not isinstance(error, Unavailable) and not self._budget.take():
+            self._metrics.add("database.retries_denied")
+            return False
+        self._metrics.add("database.retries")
+        await asyncio.sleep(pause_s)
+        return True
+
+
 class Database:
     """A pool towards one database role. ``url`` as in ``compose.yaml``, with several hosts."""
 
@@ -142,6 +186,8 @@ class Database:
         self._next_try = 0.0
         self._idle: list[_Pooled] = []
         self._generation = 0
+        # A failover breaks all connections at once: each may be made up for.
+        self._budget = RetryBudget(stock=max(5.0, self._limits.size))
 
     # -- single statements, each its own transaction ------------------------------------------
 
@@ -163,24 +209,23 @@ class Database:
         Once a try has ended in doubt, ``Unavailable`` would promise too much: that try's error is raised.
         """
         in_doubt: Exception | None = None
+        tries = self._tries(attempts)
         while True:
-            attempts -= 1
             try:
-                async with self.session() as session:
+                async with self.session(tries.left_s) as session:
                     return await ask(session)
             except Exception as error:
                 if not isinstance(error, Unavailable):
                     in_doubt = error
-                if attempts < 1 or not is_infrastructure(error):
+                if not await tries.again(error):
                     raise (in_doubt or error) from None
-                self._metrics.add("database.retries")
 
     # -- transactions -------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Session]:
+    async def transaction(self, within_s: float | None = None) -> AsyncIterator[Session]:
         """Begin, run the block, commit. Raises CommitInDoubt when the end of it was not learnt."""
-        async with self.session() as session:
+        async with self.session(within_s) as session:
             await session.execute("begin")
             try:
                 yield session
@@ -204,24 +249,26 @@ class Database:
 
         Never again once the commit is in doubt, nor when there was no connection to be had.
         """
+        tries = self._tries(attempts)
         while True:
-            attempts -= 1
             try:
-                async with self.transaction() as session:
+                async with self.transaction(tries.left_s) as session:
                     result = await work(session)
                 return result
             except Exception as error:
-                final = isinstance(error, CommitInDoubt | Unavailable)
-                if attempts < 1 or final or not is_infrastructure(error):
+                if isinstance(error, CommitInDoubt | Unavailable) or not await tries.again(error):
                     raise
-                self._metrics.add("database.retries")
+
+    def _tries(self, attempts: int) -> _Tries:
+        return _Tries(attempts, time.monotonic() + self._limits.call, self._budget, self._metrics)
 
     # -- the pool -----------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    async def session(self, within_s: float | None = None) -> AsyncIterator[Session]:
         """A connection for the block; cut afterwards when the block shows that it is of no more use."""
-        pooled = await self._checkout()
+        checkout_s = self._limits.checkout
+        pooled = await self._checkout(checkout_s if within_s is None else min(checkout_s, within_s))
         clean = False
         try:
             yield Session(pooled.connection, self._limits.command)
@@ -254,9 +301,9 @@ class Database:
         self._metrics.add("database.connections_dropped")
         self._log("database.suspect", error=error, generation=self._generation)
 
-    async def _checkout(self) -> _Pooled:
+    async def _checkout(self, patience_s: float) -> _Pooled:
         try:
-            async with asyncio.timeout(self._limits.checkout):
+            async with asyncio.timeout(patience_s):
                 await self._slots.acquire()
                 try:
                     return self._reuse() or await self._connect()
@@ -265,7 +312,7 @@ class Database:
                     raise
         except TimeoutError:
             self._metrics.add("database.checkout_timeouts")
-            raise Unavailable(f"no connection within {self._limits.checkout} s") from None
+            raise Unavailable(f"no connection within {patience_s:.1f} s") from None
 
     def _reuse(self) -> _Pooled | None:
         oldest = time.monotonic() - self._limits.age

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from billing.common.database import Unavailable
+from billing.common.database import CommitInDoubt, Unavailable
 
 
 class Problem(Exception):
@@ -59,7 +59,7 @@ def problem_for(error: Exception) -> Problem:
             return refused("database unavailable", str(error))
         case web.HTTPException():
             return Problem(error.status, error.reason)
-        case TimeoutError():
+        case TimeoutError() | CommitInDoubt():
             return Problem(504, "timed out", "whether it took effect is unknown")
         case _:
             return Problem(500, "internal error", "whether it took effect is unknown")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from billing.common import Log, Metrics, key_in_progress, key_reused, refused
-from billing.common.database import Unavailable, is_infrastructure
+from billing.common import Log, Metrics, after_a_write, key_in_progress, key_reused, refused
+from billing.common.database import CommitInDoubt, is_infrastructure
 from billing.payments.psp import Outcome, Psp
 from billing.payments.store import Known, Order, Payment, PaymentStore
 
@@ -48,7 +48,8 @@ class Cashier:
         self.in_flight.add(payment.id)
         try:
             if not await self._store.open(payment, order.fingerprint, psp.name):
-                return await self._replay(order)
+                with after_a_write():
+                    return await self._replay(order)
             self._metrics.add("payments.opened")
             return await self._collect(payment, psp, still_waiting)
         finally:
@@ -111,7 +112,7 @@ class Cashier:
         """The key came before."""
         known = await self._store.known(order.key)
         if known is None:
-            raise Unavailable("the key was taken and is not there: the database has changed over")
+            raise CommitInDoubt("the key was taken and is not there: the database has changed over")
         if known.fingerprint != order.fingerprint:
             raise key_reused(order.key)
         self._metrics.add("payments.replayed")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
-from billing.common import Database, Outbox, Record, event_json
+from billing.common import Database, Outbox, Record, after_a_write, event_json
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ class PaymentStore:
         if created:
             return True
         # It may be our own, stored by a try whose answer was lost.
-        known = await self.known(payment.key)
+        with after_a_write():
+            known = await self.known(payment.key)
         return known is not None and known.payment.id == payment.id
 
     async def known(self, key: str) -> Known | None:

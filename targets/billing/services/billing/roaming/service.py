@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from billing.common import Limits, Problem, Service, json_object
+from billing.common import Limits, Problem, Service, after_a_write, json_object
 from billing.roaming.inbound import keep_visitors_usage, receive_file
 from billing.roaming.settlement import Settlements
 from billing.roaming.tap import PERIOD, Unreadable, read_file
@@ -33,8 +33,12 @@ class Roaming:
         period = request.match_info["period"]
         if not PERIOD.fullmatch(period):
             raise Problem(400, "malformed period", f"must match {PERIOD.pattern}, not {period!r:.100}")
-        await self._database.execute(_BEGIN, period)
+        await self._database.execute(_BEGIN, period, attempts=2)
         self._settlements.wake()
+        with after_a_write():
+            return await self._state_of(period)
+
+    async def _state_of(self, period: str) -> web.Response:
         state = await self._database.fetchval(_STATE, period, attempts=2)
         body: dict[str, Any] = {"period": period, "state": state}
         if state != "done":
