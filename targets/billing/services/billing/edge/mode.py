@@ -8,6 +8,7 @@ middle of a lockdown.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,13 +41,13 @@ class InForce:
 
 
 class Modes:
-    """The mode in force, and the writes that are under way."""
+    """The mode in force, and the requests that are under way."""
 
     def __init__(self, database: Database, outbox: Outbox, metrics: Metrics) -> None:
         self.in_force: InForce | None = None
         self._database = database
         self._outbox = outbox
-        self._writes = 0
+        self._under_way: Counter[Kind] = Counter()
         metrics.gauge("mode.epoch", lambda: self.in_force.epoch if self.in_force else 0)
 
     def refusal(self, kind: Kind) -> Problem | None:
@@ -66,17 +67,14 @@ class Modes:
         refusal = self.refusal(kind)
         if refusal is not None:
             raise refusal
-        if kind == "read":
-            yield
-            return
-        self._writes += 1
+        self._under_way[kind] += 1
         try:
             yield
         finally:
-            self._writes -= 1
+            self._under_way[kind] -= 1
 
     async def change(self, mode: str, reason: str, retry_after_s: int | None) -> tuple[InForce, bool]:
-        """Commit a new mode, obey it, and wait for the writes admitted before: whether all have ended."""
+        """Commit a new mode, obey it, wait for what it refuses and was admitted before: has all ended?"""
         if mode not in get_args(Mode):
             raise Problem(400, "malformed body", f"mode must be one of {get_args(Mode)}, not {mode!r}")
 
@@ -88,15 +86,16 @@ class Modes:
         epoch = await self._database.run(store)
         changed = InForce(epoch, mode, retry_after_s)  # type: ignore[arg-type]
         self._obey(changed)
-        drained = mode == "normal" or await self._drained()
-        return changed, drained
+        return changed, await self._drained(_REFUSED[changed.mode])
 
-    async def _drained(self) -> bool:
-        """All writes that were admitted under the mode before, within DRAIN_S."""
+    async def _drained(self, kinds: tuple[Kind, ...]) -> bool:
+        """Whether none of these is under way any more, within DRAIN_S. Others may come and go."""
         deadline = asyncio.get_running_loop().time() + DRAIN_S
-        while self._writes and asyncio.get_running_loop().time() < deadline:
+        while any(self._under_way[kind] for kind in kinds):
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
             await asyncio.sleep(0.01)
-        return self._writes == 0
+        return True
 
     def _obey(self, newer: InForce) -> None:
         if self.in_force is None or newer.epoch > self.in_force.epoch:
