@@ -52,6 +52,7 @@ class Engine:
         self._spawner = spawner
         self._child: Child | None = None
         self._stopped = False
+        self._being_replaced = False
 
     @classmethod
     def start(cls, choice: EngineChoice, spawner: Spawner, log: Path, *, port: int) -> Engine:
@@ -73,7 +74,16 @@ class Engine:
         return self._child.pid if self._child else None
 
     def alive(self) -> bool:
+        """Whether it runs. While it is being replaced it counts as alive: that is reported by whoever
+        asked for it. Costs nothing; does not see one that hangs (a request does)."""
+        if self._being_replaced:
+            return True
         return self._child is not None and self._child.poll() is None
+
+    def fallen(self) -> int | None:
+        """The exit code of an engine that ended uninvited; None while it lives or is being replaced."""
+        child = self._child
+        return child.poll() if child is not None and not self._being_replaced else None
 
     def stop(self) -> None:
         """End it, kindly first, for good. Idempotent."""
@@ -90,11 +100,16 @@ class Engine:
         """SIGKILL (it may hang) and start again on the same port. All its state is gone."""
         if self._stopped:
             raise EnvironmentBroken("the Toxiproxy engine was stopped already, so it is not started again")
-        if self._child is not None:
-            self._child.signal(signal.SIGKILL)
-            if self._child.wait(STOP_GRACE_S) is None:
-                raise EnvironmentBroken(f"the Toxiproxy engine (pid {self._child.pid}) survived SIGKILL")
-        self._launch()
+        self._being_replaced = True
+        try:
+            child, self._child = self._child, None  # from here on its end is ours, and not a fall
+            if child is not None:
+                child.signal(signal.SIGKILL)
+                if child.wait(STOP_GRACE_S) is None:
+                    raise EnvironmentBroken(f"the Toxiproxy engine (pid {child.pid}) survived SIGKILL")
+            self._launch()
+        finally:
+            self._being_replaced = False
 
     def _launch(self) -> None:
         argv = [*self.choice.argv, *_address(self.choice, self.port)]
