@@ -28,6 +28,7 @@ from harness.run.jobs import run_job
 
 MOMENT_POLL_S = 0.01
 LOOP_S = 0.1
+CLOCKS_DIFFER_NS = 1_000_000_000  # the generator's clock is monotonic, ours may be set
 
 
 class Stagehand(Protocol):
@@ -37,7 +38,8 @@ class Stagehand(Protocol):
 
     def fault(self, id: str, state: str) -> None: ...
 
-    def load(self, second: int, rate: float, ok_percent: float, p99_ms: float) -> None: ...
+    def load(self, second: int, rate: float | None, ok_percent: float | None, p99_ms: float | None) -> None:
+        """None: nothing was due, nothing completed."""
 
     def phase(self, name: str, detail: str = "") -> None: ...
 
@@ -62,7 +64,10 @@ class Conducted:
 
 
 class Conductor:
-    """Conducts one plan. ``conduct`` returns when load may end; ``join_jobs`` after settling."""
+    """Conducts one plan. ``conduct`` returns when load may end; ``join_jobs`` after settling.
+
+    ``check`` is called again and again, and raises EnvironmentBroken when there is no use in going on.
+    """
 
     def __init__(
         self,
@@ -71,12 +76,15 @@ class Conductor:
         journal: HealingLog,
         driver: LoadDriver,
         tell: Stagehand,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._plan = plan
         self._context = context
         self._journal = journal
         self._driver = driver
         self._tell = tell
+        self._check_others = check
+        self._broken_off: list[str] = []
         self._lock = threading.Lock()
         self._healed_ns: dict[str, int] = {}
         self._shown = -1
@@ -86,23 +94,28 @@ class Conductor:
     def conduct(self, load_started_ns: int) -> Conducted:
         done = Conducted(load_started_ns)
         self._tell.phase("steady", f"{self._plan.steady_s:g} s without a fault")
-        self._threads = [self._start(self._run_fault, fault, done) for fault in self._plan.faults]
-        self._jobs = [self._start(self._run_job, job, done) for job in self._plan.jobs]
+        self._threads = [self._start(fault.id, self._run_fault, fault, done) for fault in self._plan.faults]
+        self._jobs = [self._start(f"job {job.run}", self._run_job, job, done) for job in self._plan.jobs]
         watch: RecoveryWatch | None = None
         while not self._context.stopping():
             time.sleep(LOOP_S)
             live = self._driver.live()
             self._show(live)
-            self._check_driver()
+            self._check()
+            if self._load_is_over(done):
+                self._tell.event("load has run its longest time")
+                self._await_faults()
+                break
             now = time.time_ns()
-            if any(thread.is_alive() for thread in self._threads) and not self._all_healed():
+            if self._faults_at_work() and not self._all_healed():
                 continue
             if watch is None:
                 watch = self._start_watch(done)
             if self._may_end(watch, live, done, now):
                 break
         self.join_faults()
-        done.load_ended_ns = time.time_ns()
+        self._check_threads()
+        done.load_ended_ns = min(time.time_ns(), self._last_ns(done))
         return done
 
     def join_faults(self) -> None:
@@ -120,14 +133,41 @@ class Conductor:
         for second in live:
             if second.second > self._shown:
                 self._shown = second.second
-                ok_percent = 100 * second.ok / second.finished if second.finished else 100.0
-                self._tell.load(second.second, second.intended, ok_percent, second.p99_ms or 0.0)
+                ok_percent = 100 * second.ok / second.finished if second.finished else None
+                self._tell.load(second.second, second.intended, ok_percent, second.p99_ms)
 
-    def _check_driver(self) -> None:
-        if not self._driver.alive():
-            raise EnvironmentBroken(
-                "the load generator ended before its time", hint="see logs/load.log in the run folder"
-            )
+    def _check(self) -> None:
+        self._check_threads()
+        self._check_others()
+
+    def _check_threads(self) -> None:
+        """A fault or job that broke off leaves no record, and maybe something unhealed."""
+        if self._broken_off:
+            raise EnvironmentBroken("; ".join(self._broken_off))
+
+    def _last_ns(self, done: Conducted) -> int:
+        """When load ends by itself, if nobody ends it before."""
+        return done.load_started_ns + int(self._plan.load.max_duration_s * 1e9)
+
+    def _load_is_over(self, done: Conducted) -> bool:
+        """Whether it has run its longest time. Raises EnvironmentBroken when it ended in another way."""
+        if self._driver.alive():
+            return False
+        in_time = time.time_ns() >= self._last_ns(done) - CLOCKS_DIFFER_NS
+        if self._driver.exit_code == 0 and in_time:
+            return True
+        raise EnvironmentBroken(
+            f"the load generator ended before its time, exit code {self._driver.exit_code}",
+            hint="see logs/load.log in the run folder",
+        )
+
+    def _await_faults(self) -> None:
+        while self._faults_at_work() and not self._context.stopping():
+            self._check()
+            time.sleep(LOOP_S)
+
+    def _faults_at_work(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
 
     def _all_healed(self) -> bool:
         with self._lock:
@@ -155,8 +195,14 @@ class Conductor:
         return now_ns > done.recovered_ns + int(self._plan.recovered_s * 1e9)
 
     # --- faults and jobs ------------------------------------------------------------------------
-    def _start(self, target: Callable[..., None], *args: Any) -> threading.Thread:
-        thread = threading.Thread(target=target, args=args, name=f"{args[0]!r:.40}", daemon=True)
+    def _start(self, name: str, target: Callable[..., None], *args: Any) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                target(*args)
+            except BaseException as problem:
+                self._broken_off.append(f"{name} broke off: {type(problem).__name__}: {problem}")
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
 

@@ -14,7 +14,9 @@ import random
 import secrets
 import sys
 import time
+import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,10 +62,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class RunResult:
-    """``error`` is set when the harness or its environment broke; ``verdict`` when there is one."""
+    """``error`` is set when the harness or its environment broke; ``verdict`` when there is one.
+
+    ``folder`` None: it could not be made.
+    """
 
     name: str
-    folder: Path
+    folder: Path | None
     exit_code: int
     verdict: Verdict | None = None
     error: LedgerquakeError | None = None
@@ -75,7 +80,7 @@ def draw_seed() -> int:
 
 
 def run_experiment(asked: Asked, tell: Stagehand) -> RunResult:
-    """Run, judge and report. Raises nothing that the run itself caused: see ``RunResult.error``."""
+    """Run, judge and report. What breaks once there is a run folder is in ``RunResult.error``."""
     run_id = new_run_id(asked.experiment.name)
     folder = RunFolder.create(asked.reports, run_id)
     folder.write_experiment(asked.source, asked.experiment)
@@ -83,19 +88,43 @@ def run_experiment(asked: Asked, tell: Stagehand) -> RunResult:
     folder.write_plan(asked.plan)
     run = _Run(asked, run_id, folder, tell)
     tell.event(f"run {run_id}, seed {asked.plan.seed}, Toxiproxy {asked.engine.label}")
+    interrupts = Interrupts(tell.event)
     try:
-        with Interrupts(tell.event) as interrupts:
+        with interrupts:
             run.play(interrupts)
-            aborted = interrupts.reason
-    except LedgerquakeError as error:
+    except Exception as problem:
+        error = deliberate(problem, folder)
         run.save_timeline(aborted=error.message)
-        return RunResult(asked.experiment.name, folder.path, error.exit_code, error=error)
+        # Whoever asked for the end gets it, whatever broke on the way there.
+        code = ExitCode.ABORTED if interrupts.signalled else error.exit_code
+        return RunResult(asked.experiment.name, folder.path, code, error=error)
     tell.phase("judging")
-    verdict = judge(folder)
-    folder.write_verdict(verdict)
-    render(folder.path)
-    code = ExitCode.ABORTED if aborted else _EXIT[verdict.verdict]
-    return RunResult(asked.experiment.name, folder.path, code, verdict)
+    return _judge(asked.experiment.name, folder, aborted=interrupts.signalled)
+
+
+def _judge(name: str, folder: RunFolder, aborted: bool) -> RunResult:
+    """A verdict once reached stays in the result, whatever happens to its report."""
+    verdict: Verdict | None = None
+    try:
+        verdict = judge(folder)
+        folder.write_verdict(verdict)
+        render(folder.path)
+    except Exception as problem:
+        error = deliberate(problem, folder)
+        return RunResult(name, folder.path, ExitCode.ABORTED if aborted else error.exit_code, verdict, error)
+    return RunResult(name, folder.path, ExitCode.ABORTED if aborted else _EXIT[verdict.verdict], verdict)
+
+
+def deliberate(problem: Exception, folder: RunFolder) -> LedgerquakeError:
+    """A mistake of the harness itself becomes an error like the others; its traceback lies with the logs."""
+    if isinstance(problem, LedgerquakeError):
+        return problem
+    where = folder.logs / "harness.log"
+    with suppress(OSError):
+        where.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
+    return LedgerquakeError(
+        f"the harness broke: {type(problem).__name__}: {problem}", hint=f"the traceback is in {where}"
+    )
 
 
 class _Run:
@@ -123,12 +152,14 @@ class _Run:
             self._tell.phase(
                 "deploying", f"{len(asked.spec.services)} services, {len(asked.spec.links)} links"
             )
-            stage.come_up()
+            stage.come_up(interrupts.stopping)
             self._times["ready_ns"] = time.time_ns()
             self._folder.write_environment(self._environment(stage.versions()))
-            if not interrupts.stopping():
-                self._drive(stage, interrupts)
-            self._times["deaths"] = stage.deaths()
+            try:
+                if not interrupts.stopping():
+                    self._drive(stage, interrupts)
+            finally:
+                self._times["deaths"] = stage.deaths()
             self._tell.phase("removing")
         self._times["aborted"] = interrupts.reason
         self.save_timeline()
@@ -147,7 +178,12 @@ class _Run:
             arrivals_per_s=lambda a_ns, b_ns: arrivals_per_s(driver, a_ns, b_ns),
             stopping=interrupts.stopping,
         )
-        conductor = Conductor(asked.plan, context, stage.journal, driver, self._tell)
+
+        def check() -> None:
+            stage.check()
+            sampler.check()
+
+        conductor = Conductor(asked.plan, context, stage.journal, driver, self._tell, check)
         done: Conducted | None = None
         try:
             driver.arm()
@@ -155,19 +191,20 @@ class _Run:
             done = conductor.conduct(driver.start())
             self._stop_load(driver)
             self._settle(stage, conductor, interrupts)
-        except LedgerquakeError as error:
-            interrupts.stop(error.message)  # whoever still waits wakes up, and heals
+        except Exception as error:
+            interrupts.stop(str(error))  # whoever still waits wakes up, and heals
             conductor.join_faults()
             raise
         finally:
-            self._stop_load(driver)
-            sampler.stop()
-            samples.close()
-            if done is not None:
-                self._save(done)
+            with ExitStack() as last:  # each step, whatever became of those before; undone from below
+                if done is not None:
+                    last.callback(self._save, done)
+                last.callback(samples.close)
+                last.callback(sampler.stop)
+                last.callback(self._stop_load, driver)
         if not interrupts.stopping():
             self._tell.phase("collecting")
-            collect(asked.spec, stage.runtime, self._folder)
+            self._times["moved_after_snapshot"] = collect(asked.spec, stage.runtime, self._folder)
             self._times["collected_ns"] = time.time_ns()
 
     def _driver(self, stage: Stage) -> LoadDriver:

@@ -7,15 +7,18 @@ anything else; the journal is open before anything can be broken.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from harness.errors import EnvironmentBroken
 from harness.evidence.model import Death
 from harness.experiment.target import Mutant, TargetSpec
 from harness.run.journal import Journal
 from harness.target.process import ProcessRuntime
+from harness.target.readiness import last_lines
 from harness.target.supervisor import Supervisor
 from harness.toxiproxy.engine import Engine
 from harness.toxiproxy.find import EngineChoice
@@ -54,8 +57,8 @@ class Stage:
     def __enter__(self) -> Stage:
         return self
 
-    def come_up(self) -> None:
-        """Reaper, journal, engine, proxies, target. Raises NotReady, LinkError, EnvironmentBroken."""
+    def come_up(self, stopping: Callable[[], bool]) -> None:
+        """Reaper, journal, engine, proxies, target. Raises NotReady, LinkError, Aborted."""
         self.supervisor = Supervisor.start(self._run_id)
         self._undo.callback(self.supervisor.close)
         scratch = self.supervisor.scratch
@@ -76,7 +79,7 @@ class Stage:
             self.links.create(link.name, str(link.listen), str(link.upstream))
         if self._mutant is not None:
             self.runtime.replace(self._mutant.service, self._mutant.process)
-        self.runtime.deploy()
+        self.runtime.deploy(stopping)
 
     def _note_restart(self, restart: EngineRestart) -> None:
         """A replaced engine broke every connection, uninvited: that is a death like any other."""
@@ -86,8 +89,31 @@ class Stage:
         )
 
     def deaths(self) -> tuple[Death, ...]:
-        """Everything that ended uninvited, the link engine included."""
-        return (*self.runtime.deaths(), *self._engine_deaths)
+        """Everything that ended uninvited, the link engine included. Ask when no fault is at work."""
+        fallen: tuple[Death, ...] = ()
+        if not self.engine.alive():  # also when it could not be replaced
+            code, said = self.engine.fallen(), last_lines(self.engine.log)
+            fallen = (Death(service="toxiproxy", at_ns=time.time_ns(), exit_code=code, last_log=said),)
+        return (*self.runtime.deaths(), *self._engine_deaths, *fallen)
+
+    def check(self) -> None:
+        """Raises EnvironmentBroken when what the evidence rests on has ended uninvited.
+
+        Without the engine every link is refused, without a witness nothing proves what happened outside:
+        neither says anything about the target, so there is no use in going on.
+        """
+        if not self.engine.alive():
+            raise EnvironmentBroken(
+                f"the Toxiproxy engine ended uninvited, exit code {self.engine.fallen()}",
+                hint="see logs/toxiproxy.log in the run folder",
+            )
+        witnesses = {log.service for log in self._spec.witness_logs}
+        for death in self.runtime.deaths():
+            if death.service in witnesses:
+                raise EnvironmentBroken(
+                    f"the witness {death.service} ended uninvited, exit code {death.exit_code}",
+                    hint=f"see logs/{death.service}.log in the run folder",
+                )
 
     def _keep_logs(self, scratch: Path) -> None:
         """Logs are evidence: they move to the run folder before the scratch folder goes."""

@@ -6,32 +6,46 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from harness.errors import Aborted
+
 WAKE_S = 0.1
 
 
 class GaveUp(Exception):
-    """Another one failed first; this is not the error to show."""
+    """Another one failed first, or nobody wants it any more; this is not the error to show."""
+
+
+def never() -> bool:
+    return False
 
 
 def in_order(
-    depends_on: Mapping[str, Iterable[str]], work: Callable[[str, Callable[[], bool]], None]
+    depends_on: Mapping[str, Iterable[str]],
+    work: Callable[[str, Callable[[], bool]], None],
+    stopping: Callable[[], bool] = never,
 ) -> None:
     """Call ``work(name, gave_up)`` for every name, in parallel, each after its dependencies are done.
 
-    The first failure is raised; ``gave_up()`` tells the others that there was one.
+    The first failure is raised; ``gave_up()`` tells the others that there was one, or that ``stopping()``
+    asks for the end. That end is raised as Aborted.
     """
     if not depends_on:
         return
     done = {name: threading.Event() for name in depends_on}
     failed = threading.Event()
 
+    def gave_up() -> bool:
+        return failed.is_set() or stopping()
+
     def one(name: str) -> None:
         try:
             for needed in depends_on[name]:
                 while not done[needed].wait(WAKE_S):
-                    if failed.is_set():
+                    if gave_up():
                         raise GaveUp
-            work(name, failed.is_set)
+            if stopping():
+                raise GaveUp
+            work(name, gave_up)
             done[name].set()
         except BaseException:
             failed.set()
@@ -45,5 +59,7 @@ def in_order(
             failed.set()
             raise
     problems.sort(key=lambda problem: isinstance(problem, GaveUp))
+    if problems and isinstance(problems[0], GaveUp):
+        raise Aborted("stopped before it was ready") from problems[0]
     if problems:
         raise problems[0]

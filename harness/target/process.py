@@ -25,7 +25,7 @@ from harness.evidence.model import Death
 from harness.experiment.names import unknown
 from harness.experiment.target import Service, TargetSpec
 from harness.target.lives import Life, Managed
-from harness.target.order import GaveUp, in_order
+from harness.target.order import GaveUp, in_order, never
 from harness.target.ports import PortBlock
 from harness.target.readiness import Answer, ask, await_ready
 from harness.target.rewrite import rewrite_environment
@@ -112,7 +112,7 @@ class ProcessRuntime:
             "TZ": "UTC",
         }
 
-    def deploy(self) -> None:
+    def deploy(self, stopping: Callable[[], bool] = never) -> None:
         """Services in the order of ``depends_on``, as parallel as that allows; then ``ready_when``."""
         self.prepare()
 
@@ -120,8 +120,8 @@ class ProcessRuntime:
             self.start(name)
             self._await_service(name, READY_TIMEOUT_S, gave_up)
 
-        in_order({name: one.spec.depends_on for name, one in self._services.items()}, bring_up)
-        in_order(dict.fromkeys(self.spec.ready_when, ()), self._await_role)
+        in_order({name: one.spec.depends_on for name, one in self._services.items()}, bring_up, stopping)
+        in_order(dict.fromkeys(self.spec.ready_when, ()), self._await_role, stopping)
 
     def wait_ready(self, services: Sequence[str], timeout_s: float) -> None:
         """Until all answer 200 on their readiness endpoint. Raises NotReady."""

@@ -5,7 +5,7 @@ Whatever is asked of a runtime concerns only what it deployed itself. Instants a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -59,10 +59,10 @@ class Runtime(Protocol):
         """Choose addresses. Nothing runs yet; the caller creates the proxies, then deploys."""
         ...
 
-    def deploy(self) -> None:
+    def deploy(self, stopping: Callable[[], bool] = ...) -> None:
         """Start every service in dependency order and wait until all are ready.
 
-        Raises NotReady with the service's last log lines.
+        Raises NotReady with the service's last log lines; Aborted soon after ``stopping()`` is true.
         """
         ...
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.errors import Aborted
 from harness.target.order import GaveUp, in_order
 
 
@@ -38,3 +39,19 @@ def test_the_first_failure_is_told_and_the_others_give_up() -> None:
     with pytest.raises(ValueError, match="broken"):
         in_order({"slow": (), "bad": (), "after": ("slow",)}, work)
     assert "after" not in started
+
+
+def test_whoever_waits_gives_up_when_the_run_is_stopped() -> None:
+    stopping = threading.Event()
+    started: list[str] = []
+
+    def work(name: str, gave_up: Callable[[], bool]) -> None:
+        started.append(name)
+        stopping.set()
+        while not gave_up():
+            time.sleep(0.01)
+        raise GaveUp
+
+    with pytest.raises(Aborted):
+        in_order({"hangs": (), "after": ("hangs",)}, work, stopping.is_set)
+    assert started == ["hangs"]
