@@ -18,13 +18,14 @@ import click
 
 from harness.cli.checking import overrides_option
 from harness.cli.files import Loaded, load_all, worst_exit
-from harness.errors import ExitCode, InputError, LedgerquakeError
+from harness.errors import Aborted, ExitCode, InputError, LedgerquakeError
 from harness.experiment.names import suggestion
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.experiment.target import Mutant, TargetSpec
+    from harness.run.conductor import Stagehand
     from harness.run.runner import RunResult
     from harness.toxiproxy.find import EngineChoice, Preference
 
@@ -85,14 +86,18 @@ def run(
         from harness.toxiproxy.find import find_engine
 
         engine = find_engine(toxiproxy)
-        results = _run_all(experiments, mutants, engine, seed, reports, as_json)
     except LedgerquakeError as error:
         if as_json:
             _print_json({"exit_code": error.exit_code, "error": str(error), "runs": []})
         raise
-    code = worst_exit(result.exit_code for result in results)
-    if as_json:
-        _print_json({"exit_code": code, "seed": seed, "runs": [_as_json(result) for result in results]})
+    results: list[RunResult] = []
+    code = ExitCode.BROKEN
+    try:
+        _run_all(experiments, mutants, engine, seed, reports, as_json, results)
+        code = worst_exit(result.exit_code for result in results)
+    finally:  # what was reached is told, whatever ended the series
+        if as_json:
+            _print_json({"exit_code": code, "seed": seed, "runs": [_as_json(result) for result in results]})
     return code
 
 
@@ -114,27 +119,49 @@ def _run_all(
     seed: int,
     reports: Path,
     as_json: bool,
-) -> list[RunResult]:
-    """One after another; a person's abort ends the series."""
+    results: list[RunResult],
+) -> None:
+    """One after another, each into ``results`` at once; only a person's abort ends the series."""
     from rich.console import Console
-
-    from harness.plan import make_plan
-    from harness.run.runner import Asked, run_experiment
 
     progress_console = Console(stderr=True)
     verdict_console = progress_console if as_json else Console()
     command = shlex.join(["ledgerquake", *sys.argv[1:]])
-    results: list[RunResult] = []
     for loaded, mutant in zip(experiments, mutants, strict=True):
-        plan = make_plan(loaded.experiment, loaded.vocabulary, seed)
-        asked = Asked(loaded.experiment, loaded.source, loaded.spec, plan, engine, mutant, reports, command)
         with _progress(progress_console) as progress:
-            result = run_experiment(asked, progress)
+            result = _run_one(loaded, mutant, engine, seed, reports, command, progress)
         results.append(result)
         _tell_result(result, verdict_console, progress_console)
         if result.exit_code == ExitCode.ABORTED:
             break
-    return results
+
+
+def _run_one(
+    loaded: Loaded,
+    mutant: Mutant | None,
+    engine: EngineChoice,
+    seed: int,
+    reports: Path,
+    command: str,
+    progress: Stagehand,
+) -> RunResult:
+    """Whatever happens to one run is its result: verdicts of the others are not lost for it."""
+    from harness.plan import make_plan
+    from harness.run.runner import Asked, RunResult, run_experiment
+
+    name = loaded.experiment.name
+    try:
+        plan = make_plan(loaded.experiment, loaded.vocabulary, seed)
+        return run_experiment(
+            Asked(loaded.experiment, loaded.source, loaded.spec, plan, engine, mutant, reports, command),
+            progress,
+        )
+    except KeyboardInterrupt:  # where signals are not watched: before the run, or while it is judged
+        return RunResult(name, None, ExitCode.ABORTED, error=Aborted("stopped by SIGINT"))
+    except Exception as problem:
+        broke = LedgerquakeError(f"the harness broke: {type(problem).__name__}: {problem}")
+        error = problem if isinstance(problem, LedgerquakeError) else broke
+        return RunResult(name, None, error.exit_code, error=error)
 
 
 def _progress(console: Console) -> AbstractContextManager[Any]:
@@ -152,7 +179,8 @@ def _tell_result(result: RunResult, verdicts: Console, errors: Console) -> None:
         print_verdict(result.verdict, verdicts)
     if result.error is not None:
         errors.print(Text(f"{result.name}: {result.error}", style="red"), soft_wrap=True)
-    errors.print(Text(f"run folder: {result.folder}"), soft_wrap=True)
+    if result.folder is not None:
+        errors.print(Text(f"run folder: {result.folder}"), soft_wrap=True)
 
 
 def _as_json(result: RunResult) -> dict[str, Any]:
@@ -160,7 +188,7 @@ def _as_json(result: RunResult) -> dict[str, Any]:
     return {
         "name": result.name,
         "exit_code": result.exit_code,
-        "folder": str(result.folder),
+        "folder": str(result.folder) if result.folder is not None else None,
         "verdict": verdict,
         "error": str(result.error) if result.error else None,
     }
