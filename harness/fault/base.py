@@ -5,6 +5,7 @@ The order of a fault's life, kept by ``carry_out``::
     healings()   what undoes it, resolved now; the journal has it on disk before anything happens
     inject()     break it
     observe()    look, while it lasts, at what it does; gathers figures, decides nothing
+    still()      look right before it is healed: did it last?
     (heal)       apply the healings, last first
     recovered()  look once more: some proofs need the time after
     proof()      pure: from what was seen to a Proof
@@ -107,6 +108,9 @@ class Fault(ABC, Generic[P]):
     def observe(self) -> None:
         """Look while it lasts; return well before it is healed."""
 
+    def still(self) -> None:
+        """Look again right before it is healed; at once. What was seen early may have ended since."""
+
     def recovered(self) -> None:
         """Look once more after the healing; bounded."""
 
@@ -120,7 +124,7 @@ class Fault(ABC, Generic[P]):
     def seconds_left(self) -> float:
         """Until it will be healed; a few seconds where it ends by itself."""
         if self.until_ns is None:
-            return 5.0
+            return HEALING_S
         return max(0.0, (self.until_ns - time.time_ns()) / 1e9)
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from harness.errors import LedgerquakeError
 from harness.evidence.healing import Healing
 from harness.evidence.model import FaultRecord, Proof
 from harness.fault.base import Context, Fault
@@ -31,7 +30,7 @@ def carry_out(
 ) -> FaultRecord:
     """Inject, observe, wait, heal, prove. Heals whatever happens; never raises for the fault's sake.
 
-    ``on_change(id, state)`` is told ``injected`` and ``healed``.
+    ``on_change(id, state)`` is told ``injected``, and ``healed`` when it was.
     """
     length_s = planned.until_s - planned.at_s if planned.until_s is not None else None
     injected_ns: int | None = None
@@ -48,10 +47,11 @@ def carry_out(
         fault.observe()
         if fault.until_ns is not None:
             context.sleep(fault.seconds_left())
+        fault.still()
     except Exception as problem:  # a fault that breaks is a fault without proof, and still to be healed
         error = f"{type(problem).__name__}: {problem}"
-    error = _heal_all(intents, context, journal) or error
-    if injected_ns is not None:
+    heal_error = _heal_all(intents, context, journal)
+    if injected_ns is not None and heal_error is None:
         healed_ns = time.time_ns()
         on_change(planned.id, "healed")
     return FaultRecord(
@@ -61,8 +61,9 @@ def carry_out(
         params=planned.params,
         injected_ns=injected_ns,
         healed_ns=healed_ns,
-        proof=_prove(fault, error),
+        proof=_prove(fault, heal_error or error),
         error=error,
+        heal_error=heal_error,
     )
 
 
@@ -73,8 +74,9 @@ def _heal_all(intents: list[tuple[str, Healing]], context: Context, journal: Hea
         try:
             heal(healing, context.runtime, context.links)
             journal.healed(id)
-        except LedgerquakeError as problem:
-            failure = failure or f"could not heal ({healing.action} {dict(healing.args)}): {problem.message}"
+        except Exception as problem:  # whatever it is, the other healings must be tried
+            what = f"{healing.action} {dict(healing.args)}"
+            failure = failure or f"could not heal ({what}): {type(problem).__name__}: {problem}"
     return failure
 
 

@@ -13,6 +13,7 @@ from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, Switchover, TargetSpec
 from harness.fault.base import Fault, NoParams
+from harness.out_of_band import ask
 
 PATIENCE_S = 30.0
 
@@ -32,7 +33,7 @@ class PlannedSwitchover(Fault[NoParams]):
 
     @classmethod
     def proof_needed(cls, params: Frozen) -> str:
-        return "another node holds the primary's role, on a later timeline"
+        return "Patroni agrees, and another node holds the primary's role, on a later timeline"
 
     @classmethod
     def longest_s(cls, params: Frozen) -> float:
@@ -57,13 +58,16 @@ class PlannedSwitchover(Fault[NoParams]):
         self.seen.update(touched=(leader, candidate), leader=leader, candidate=candidate)
         self.seen["timeline_before"] = self._timeline(leader)
         started = time.monotonic()
-        answer = requests.request(
+        answer = ask(
             how.endpoint.method,
             f"http://{runtime.address(leader, how.endpoint.port)}{how.endpoint.path}",
             json={"leader": leader, "candidate": candidate},
-            timeout=PATIENCE_S,
+            timeout_s=PATIENCE_S,
         )
         self.seen["answer"] = f"{answer.status_code} {answer.text.strip()[:200]}"
+        self.seen["agreed"] = answer.ok
+        if not answer.ok:  # whatever moves now was not asked for here
+            raise EnvironmentBroken(f"the switchover was refused: {self.seen['answer']}")
         self._wait_for(lambda: runtime.role(how.role) == candidate)
         # Patroni answers as primary from the leader lock on, a moment before it has promoted.
         before = self.seen["timeline_before"] or 0
@@ -90,7 +94,7 @@ class PlannedSwitchover(Fault[NoParams]):
     def _timeline(self, node: str) -> int | None:
         url = f"http://{self.context.runtime.address(node, self._how.endpoint.port)}/patroni"
         try:
-            value: Any = requests.get(url, timeout=2).json().get("timeline")
+            value: Any = ask("GET", url, timeout_s=2).json().get("timeline")
         except (requests.RequestException, ValueError):
             return None
         return int(value) if value is not None else None
@@ -103,4 +107,5 @@ class PlannedSwitchover(Fault[NoParams]):
             f"{self._how.role} went from {self.seen.get('leader')} to {self.seen.get('holder_after')} "
             f"in {self.seen.get('switched_in_s')} s, timeline {before} to {after}"
         )
-        return Proof(proved=bool(moved and advanced), text=text, observed=dict(self.seen))
+        proved = bool(self.seen.get("agreed") and moved and advanced)
+        return Proof(proved=proved, text=text, observed=dict(self.seen))

@@ -6,6 +6,7 @@ service may be named by a role (``db-primary``); it is resolved at the instant o
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -17,7 +18,10 @@ from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
-from harness.fault.base import HEALING_S, Fault, known
+from harness.fault.base import HEALING_S, Context, Fault, known
+from harness.out_of_band import ask
+
+DOWN = ("dead", "stopped")
 
 
 class OnService(Frozen):
@@ -60,11 +64,29 @@ class OneService(Fault[OnService]):
         self.seen["incarnation_before"] = state.incarnation
         self.seen["status_before"] = state.status
 
+    def still(self) -> None:
+        """Somebody else, another fault or the target itself, may have ended it early."""
+        state = self.context.runtime.state(self.service)
+        self.seen["status_at_end"] = state.status
+        self.seen["incarnation_at_end"] = state.incarnation
+
     def note_after(self) -> None:
         state = self.context.runtime.state(self.service)
         self.seen["pid_after"] = state.pid
         self.seen["incarnation_after"] = state.incarnation
         self.seen["status_after"] = state.status
+
+    def was_running(self) -> bool:
+        return bool(self.seen.get("status_before") == "running")
+
+    def lasted(self, *statuses: str) -> bool:
+        """It was the same life to the end, in one of these states."""
+        same = self.seen.get("incarnation_at_end") == self.seen.get("incarnation_before")
+        return same and self.seen.get("status_at_end") in statuses
+
+    def at_end(self) -> str:
+        """For people, where it did not last."""
+        return f"{self.service} was {self.seen.get('status_at_end')} before it was healed"
 
     def came_back(self) -> bool:
         return (
@@ -81,7 +103,7 @@ class Crash(OneService):
 
     @classmethod
     def proof_needed(cls, params: OnService) -> str:
-        return f"the process of {params.service} is gone at once, and another one comes after the healing"
+        return f"the process of {params.service} is gone at once, and another one comes only by the healing"
 
     def healings(self) -> tuple[Healing, ...]:
         return (Healing(action="start_service", args={"service": self.resolve()}),)
@@ -95,7 +117,7 @@ class Crash(OneService):
     def observe(self) -> None:
         pid = self.seen["pid_before"]
         self.seen["gone"] = pid is not None and not alive(pid)
-        self.seen["stayed_down"] = self.context.runtime.state(self.service).status in ("dead", "stopped")
+        self.seen["stayed_down"] = self.context.runtime.state(self.service).status in DOWN
         if self.params.service in self.context.spec.roles:
             self._watch_role()
 
@@ -116,9 +138,10 @@ class Crash(OneService):
 
     def proof(self) -> Proof:
         proved = bool(
-            self.seen.get("status_before") == "running"
+            self.was_running()
             and self.seen.get("gone")
             and self.seen.get("stayed_down")
+            and self.lasted(*DOWN)
             and self.came_back()
         )
         text = (
@@ -127,6 +150,8 @@ class Crash(OneService):
             f"after {self.seen.get('killed_in_ms')} ms; "
             f"process {self.seen.get('pid_after')} came after the healing"
         )
+        if not self.lasted(*DOWN):
+            text += f"; {self.at_end()}"
         if taken := self.seen.get("role_taken_by"):
             text += f"; {taken} took over after {self.seen['role_empty_s']} s"
         return Proof(proved=proved, text=text, observed=dict(self.seen))
@@ -139,21 +164,25 @@ class Pause(OneService):
 
     @classmethod
     def proof_needed(cls, params: OnService) -> str:
-        return f"every process of {params.service} is in state T and its port accepts but does not answer"
+        return f"every process of {params.service} stands still, and it is silent though it answered before"
 
     def healings(self) -> tuple[Healing, ...]:
         return (Healing(action="resume_service", args={"service": self.resolve()}),)
 
     def inject(self) -> None:
         self.note_before()
+        self.seen["answered_before"] = answers(self.context, self.service, timeout_s=1.0)
         self.context.runtime.pause(self.service)
 
     def observe(self) -> None:
-        self.seen["status_during"] = self.context.runtime.state(self.service).status
-        self.seen["stopped"] = process_status(self.seen["pid_before"]) == psutil.STATUS_STOPPED
+        self.seen["stopped"] = all_stopped(self.seen["pid_before"])
         self.seen["silent"] = not answers(
             self.context, self.service, timeout_s=min(1.0, self.seconds_left() / 2)
         )
+
+    def still(self) -> None:
+        super().still()
+        self.seen["stopped_at_end"] = all_stopped(self.seen["pid_before"])
 
     def recovered(self) -> None:
         self.note_after()
@@ -161,13 +190,25 @@ class Pause(OneService):
 
     def proof(self) -> Proof:
         same = self.seen.get("pid_after") == self.seen.get("pid_before")
-        proved = bool(self.seen.get("stopped") and self.seen.get("silent") and same)
+        proved = bool(
+            self.was_running()
+            and self.seen.get("answered_before")
+            and self.seen.get("stopped")
+            and self.seen.get("silent")
+            and self.lasted("paused")
+            and self.seen.get("stopped_at_end")
+            and same
+        )
         text = (
             f"process {self.seen.get('pid_before')} of {self.service} "
             f"{'was stopped' if self.seen.get('stopped') else 'was NOT stopped'} and "
             f"{'silent' if self.seen.get('silent') else 'still answered'}; "
             f"{'the same process went on' if same else 'another process came'}"
         )
+        if not self.seen.get("answered_before"):
+            text += "; it did not answer before it was paused either"
+        if not (self.lasted("paused") and self.seen.get("stopped_at_end")):
+            text += f"; {self.at_end()}"
         return Proof(proved=proved, text=text, observed=dict(self.seen))
 
 
@@ -195,7 +236,7 @@ class Restart(OneService):
 
     @classmethod
     def proof_needed(cls, params: OnService) -> str:
-        return f"the process of {params.service} ends after SIGTERM, and another one comes"
+        return f"the process of {params.service} ends after SIGTERM or its grace, and another one comes"
 
     def healings(self) -> tuple[Healing, ...]:
         return (Healing(action="start_service", args={"service": self.resolve()}),)
@@ -211,14 +252,31 @@ class Restart(OneService):
         self.note_after()
 
     def proof(self) -> Proof:
+        proved = bool(
+            self.was_running()
+            and self.seen.get("gone")
+            and self._ended_as_asked()
+            and self.lasted(*DOWN)
+            and self.came_back()
+        )
         text = (
-            f"process {self.seen.get('pid_before')} of {self.service} "
-            f"ended with code {self.seen.get('exit_code')} "
+            f"process {self.seen.get('pid_before')} of {self.service} {self._how_it_ended()} "
             f"after {self.seen.get('drain_s')} s; process {self.seen.get('pid_after')} came"
         )
-        return Proof(
-            proved=bool(self.seen.get("gone") and self.came_back()), text=text, observed=dict(self.seen)
-        )
+        if not self.lasted(*DOWN):
+            text += f"; {self.at_end()}"
+        return Proof(proved=proved, text=text, observed=dict(self.seen))
+
+    def _ended_as_asked(self) -> bool:
+        """By itself, or killed once its grace was over; not by somebody else's SIGKILL."""
+        code, took_s = self.seen.get("exit_code"), self.seen.get("drain_s") or 0.0
+        return code is not None and (code != -signal.SIGKILL or took_s >= self.params.grace)
+
+    def _how_it_ended(self) -> str:
+        code = self.seen.get("exit_code")
+        if code == -signal.SIGKILL:
+            return f"did not end by itself within {self.params.grace:g} s and was killed"
+        return f"ended with code {code}"
 
 
 def alive(pid: int | None) -> bool:
@@ -235,22 +293,35 @@ def process_status(pid: int | None) -> str | None:
         return None
 
 
-def answers(context: Any, service: str, timeout_s: float) -> bool:
+def all_stopped(pid: int | None) -> bool:
+    """Whether a process and all its children stand still."""
+    if pid is None:
+        return False
+    try:
+        main = psutil.Process(pid)
+        family = [main, *main.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return False
+    return all(process_status(one.pid) in (psutil.STATUS_STOPPED, None) for one in family)
+
+
+def answers(context: Context, service: str, timeout_s: float) -> bool:
     """Whether the service's readiness endpoint gives any answer, out of band."""
     ready = context.spec.services[service].ready
     if ready is None:
         return False
+    url = f"http://{context.runtime.address(service, ready.port)}{ready.path}"
     try:
-        requests.get(f"http://{context.runtime.address(service, ready.port)}{ready.path}", timeout=timeout_s)
+        ask(ready.method, url, timeout_s=timeout_s)
     except requests.RequestException:
         return False
     return True
 
 
-def wait_for_answer(context: Any, service: str, timeout_s: float) -> bool:
+def wait_for_answer(context: Context, service: str, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and not context.stopping():
         if answers(context, service, timeout_s=1):
             return True
-        time.sleep(0.05)
+        context.sleep(0.05)
     return False

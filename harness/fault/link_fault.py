@@ -12,20 +12,25 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Link
 from harness.fault.base import Context, Fault, P
 from harness.fault.selection import Cut, Stream, neighbours
-from harness.toxiproxy.canary import Protocol, probe
-from harness.toxiproxy.toxics import Toxic
+from harness.toxiproxy.canary import Canary, Protocol, probe
+from harness.toxiproxy.links import LinkState
+from harness.toxiproxy.toxics import ResetPeer, Toxic
 
 CANARY_TIMEOUT_S = 1.0
+LEAST_TIMEOUT_S = 0.1
+CANARIES_BEFORE = 3
+WATCH_S = 1.0  # between two looks at the clients' connections
 BEFORE_S = 0.5  # for the look before anything is broken
 AFTER_S = 0.5  # for the look right before the healing
 NEIGHBOURS_LOOKED_AT = 4
@@ -49,37 +54,95 @@ class LinkFault(Fault[P]):
     def effect(self) -> str:
         """What was seen, where it was seen, in a few words."""
 
-    def note_before(self) -> None:
+    @abstractmethod
+    def in_place(self, cut: Cut, state: LinkState) -> bool:
+        """Whether the engine still has this fault on this link."""
+
+    def claim(self) -> None:
+        """Resolve the links. Refuses those that another fault opens and closes.
+
+        Two such faults on one link would heal each other, and under either no canary is answered
+        before: neither would be proved.
+        """
+        self._cut = self.cuts()
         self.seen["touched"] = tuple(cut.link for cut in self._cut)
-        self.seen["answered_before"] = {
-            cut.link: probe(self.listen(cut.link), self.protocol(cut.link), CANARY_TIMEOUT_S).replied
-            for cut in self._cut
-        }
-        self.seen["through_proxy"] = through_proxy(self.context, self._cut, for_s=0.5)
+        held = [cut.link for cut in self._cut if _held(self.context.links.state(cut.link))]
+        if held:
+            raise EnvironmentBroken(f"another fault cuts {', '.join(held)} already")
+
+    def note_before(self) -> None:
+        with ThreadPoolExecutor(len(self._cut)) as pool:
+            fastest = list(pool.map(self._fastest_answer, self._cut))
+        self.seen["before_ms"] = {cut.link: ms for cut, ms in zip(self._cut, fastest, strict=True)}
+        self.seen["through_proxy"] = self._clients()
+        self._await_use()
+
+    def _await_use(self) -> None:
+        """A client that opens a connection for each request has none at some instants."""
+        deadline = time.monotonic() + BEFORE_S
+        while self._idle() and time.monotonic() < deadline and not self.context.stopping():
+            self.context.sleep(0.05)
+            self._look_at_clients()
+
+    def _fastest_answer(self, cut: Cut) -> float | None:
+        """Round trip, milliseconds; None when nothing answers. One that is silent is asked once."""
+        times: list[float] = []
+        for _ in range(CANARIES_BEFORE):
+            canary = self.canary(cut.link)
+            if self.protocol(cut.link) == "tcp" and canary.silent:
+                return 0.0  # nothing can be asked: that it holds is all there is
+            if canary.rtt_ms is None:
+                break
+            times.append(canary.rtt_ms)
+        return round(min(times), 3) if times else None
+
+    def canary(self, link: str) -> Canary:
+        return probe(self.listen(link), self.protocol(link), self.patience_s(), self.context.stopping)
+
+    def patience_s(self, longest_s: float = CANARY_TIMEOUT_S) -> float:
+        """How long a canary may be waited for: not past the healing."""
+        return max(LEAST_TIMEOUT_S, min(longest_s, self.seconds_left() - AFTER_S))
 
     def observe(self) -> None:
-        """All links at once: a canary that waits for nothing waits long. Then: who uses the links?"""
-        with ThreadPoolExecutor(len(self._cut)) as pool:
+        """All at once: a canary that waits for nothing waits long. Then: who uses the links?"""
+        beside = self._neighbours_worth_asking()
+        with ThreadPoolExecutor(len(self._cut) + len(beside)) as pool:
+            flowing = [pool.submit(self.canary, link.name) for link in beside]
             effects = list(pool.map(self.look, self._cut))
         self.seen["during"] = {
             cut.link: asdict(effect) for cut, effect in zip(self._cut, effects, strict=True)
         }
         self.seen["neighbours"] = {
-            link.name: probe(self.listen(link.name), link.protocol, CANARY_TIMEOUT_S).replied
-            for link in self._neighbours_worth_asking()
+            link.name: flows.result().replied for link, flows in zip(beside, flowing, strict=True)
         }
         self._watch_clients()
 
     def _watch_clients(self) -> None:
-        """A link that was idle before may come into use only now, so look while there is time."""
-        before: dict[str, dict[str, int]] = self.seen["through_proxy"]
-        unused = not any(row["proxy"] for row in before.values())
-        during = through_proxy(
-            self.context, self._cut, for_s=max(0.0, self.seconds_left() - 0.5) if unused else 0.0
-        )
+        """To the end: an idle link may come into use, and a cut client may go around its proxy."""
+        while True:
+            self._look_at_clients()
+            if self.seconds_left() <= AFTER_S or self.context.stopping():
+                return
+            self.context.sleep(min(WATCH_S, self.seconds_left() - AFTER_S))
+
+    def _look_at_clients(self) -> None:
+        seen, now = self.seen["through_proxy"], self._clients()
         self.seen["through_proxy"] = {
-            link: {key: max(row[key], during[link][key]) for key in row} for link, row in before.items()
+            link: {key: max(row[key], now[link][key]) for key in row} for link, row in seen.items()
         }
+
+    def _idle(self) -> list[str]:
+        rows = self.seen["through_proxy"]
+        return idle_clients([self.context.spec.links[link] for link in rows], rows)
+
+    def _clients(self) -> dict[str, dict[str, int]]:
+        """Per link: connections that its client holds now to the proxy, and past it."""
+        return {cut.link: connections(self.context, cut.link) for cut in self._cut}
+
+    def still(self) -> None:
+        """The engine may have been told otherwise since, by another fault's healing."""
+        links = self.context.links
+        self.seen["at_end"] = {cut.link: self.in_place(cut, links.state(cut.link)) for cut in self._cut}
 
     def listen(self, link: str) -> str:
         return str(self.context.runtime.link(link).listen)
@@ -98,7 +161,9 @@ class LinkFault(Fault[P]):
         return tuple(link for link in links if link.server in running)[:NEIGHBOURS_LOOKED_AT]
 
     def proof(self) -> Proof:
-        why_not = self._not_everywhere() or self._not_felt() or self._not_here_alone()
+        why_not = (
+            self._not_everywhere() or self._not_felt() or self._not_here_alone() or self._not_to_the_end()
+        )
         if why_not:
             return Proof(proved=False, text=why_not, observed=dict(self.seen))
         flowing = [name for name, flows in self.seen["neighbours"].items() if flows]
@@ -107,13 +172,13 @@ class LinkFault(Fault[P]):
         return Proof(proved=True, text=text, observed=dict(self.seen))
 
     def _not_everywhere(self) -> str | None:
-        """Every link that answered before must show the effect, and at least one must have answered."""
+        """Every link must have answered before, and show the effect: a dead one cannot be seen to be cut."""
         if "during" not in self.seen:
             return "it was not looked at while it lasted"
-        answered = [link for link, replied in self.seen["answered_before"].items() if replied]
-        if not answered:
-            return "no canary was answered on any of these links before the fault either"
-        missing = [link for link in answered if not self.seen["during"][link]["proved"]]
+        dead = [link for link, ms in self.seen["before_ms"].items() if ms is None]
+        if dead:
+            return f"no canary was answered before the fault either on {', '.join(dead)}"
+        missing = [link for link, row in self.seen["during"].items() if not row["proved"]]
         return "; ".join(f"{link}: {self.seen['during'][link]['text']}" for link in missing) or None
 
     def _not_felt(self) -> str | None:
@@ -122,9 +187,12 @@ class LinkFault(Fault[P]):
         around = [link for link, row in rows.items() if row["bypass"]]
         if around:
             return f"the client has connections past the proxy on {', '.join(around)}"
-        if not any(row["proxy"] for row in rows.values()):
-            return "no client was seen to hold a connection to any of these proxies"
-        return None
+        idle = self._idle()
+        return f"{', '.join(idle)} was not seen to hold a connection to these proxies" if idle else None
+
+    def _not_to_the_end(self) -> str | None:
+        ended = [link for link in self.touched() if not self.seen.get("at_end", {}).get(link)]
+        return f"the engine did not have it to the end on {', '.join(ended)}" if ended else None
 
     def _not_here_alone(self) -> str | None:
         flowing: dict[str, bool] = self.seen["neighbours"]
@@ -134,6 +202,9 @@ class LinkFault(Fault[P]):
         for cut in self._cut:
             for stream in cut.streams:
                 self.context.links.add_toxic(cut.link, toxic_name(self, stream), make(stream))
+
+    def has_toxics(self, cut: Cut, state: LinkState) -> bool:
+        return all(toxic_name(self, stream) in state.toxics for stream in cut.streams)
 
     def toxic_healings(self) -> tuple[Healing, ...]:
         return tuple(
@@ -156,21 +227,21 @@ def toxic_name(fault: Fault[Any], stream: Stream) -> str:
     return f"{fault.id}-{stream}"
 
 
-def through_proxy(context: Context, cuts: tuple[Cut, ...], for_s: float) -> dict[str, dict[str, int]]:
-    """Per link: connections of its client to the proxy, and past it; the most seen at once.
+def _held(state: LinkState) -> bool:
+    return not state.enabled or any(isinstance(toxic, ResetPeer) for toxic in state.toxics.values())
 
-    Looks at least once, and again until any of them is in use or ``for_s`` is over.
+
+def idle_clients(links: Sequence[Link], rows: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Clients that use none of their links here.
+
+    A client need not use each of them (a standby has no callers), but one. Where two call each other,
+    as database nodes do, it is enough that one of them does: it is the same edge.
     """
-    seen = {cut.link: {"proxy": 0, "bypass": 0} for cut in cuts}
-    deadline = time.monotonic() + for_s
-    while True:
-        for cut in cuts:
-            count = connections(context, cut.link)
-            seen[cut.link] = {key: max(seen[cut.link][key], count[key]) for key in count}
-        used = any(row["proxy"] for row in seen.values())
-        if used or time.monotonic() >= deadline or context.stopping():
-            return seen
-        time.sleep(0.05)
+    used = [link for link in links if rows[link.name]["proxy"]]
+    calling = {link.client for link in used}
+    called_by = {(link.server, link.client) for link in used}
+    active = calling | {link.client for link in links if (link.client, link.server) in called_by}
+    return list(dict.fromkeys(link.client for link in links if link.client not in active))
 
 
 def connections(context: Context, link_name: str) -> dict[str, int]:

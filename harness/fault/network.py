@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
+from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
@@ -17,9 +18,11 @@ from harness.fault.base import HEALING_S
 from harness.fault.link_fault import AFTER_S, BEFORE_S, CANARY_TIMEOUT_S, Effect, LinkFault
 from harness.fault.selection import Cut, Direction, Stream, expand_services, links_between, matching_links
 from harness.toxiproxy import proofs
+from harness.toxiproxy.links import LinkState
 from harness.toxiproxy.toxics import Latency as LatencyToxic
 from harness.toxiproxy.toxics import ResetPeer, Timeout
 
+SLACK_S = 0.5  # that a canary may be late on a busy machine
 NEARLY = 0.8  # of the latency asked for is near enough: other traffic blurs it
 
 
@@ -83,12 +86,14 @@ class Partition(LinkFault[PartitionParams]):
     def cuts(self) -> tuple[Cut, ...]:
         def holder(role: str) -> tuple[str, ...]:
             service = self.context.runtime.role(role)
-            return (service,) if service else ()
+            if service is None:
+                raise EnvironmentBroken(f"nobody holds the role {role!r} now, so it cannot be cut off")
+            return (service,)
 
         return self._cuts(self.params, self.context.spec, holder)
 
     def healings(self) -> tuple[Healing, ...]:
-        self._cut = self.cuts()
+        self.claim()
         if self.params.mode == "reject":
             return tuple(Healing(action="enable_link", args={"link": cut.link}) for cut in self._cut)
         return self.toxic_healings()
@@ -104,10 +109,20 @@ class Partition(LinkFault[PartitionParams]):
     def look(self, cut: Cut) -> Effect:
         links, listen = self.context.links, self.listen(cut.link)
         if self.params.mode == "reject":
-            refused = proofs.reject(links, cut.link, listen, timeout_s=CANARY_TIMEOUT_S)
+            refused = proofs.reject(links, cut.link, listen, timeout_s=self.patience_s())
             return Effect(refused.proved, "refused" if refused.proved else "a canary was not refused")
         way = way_of(cut)
-        seen = proofs.drop(links, cut.link, listen, self.protocol(cut.link), way, timeout_s=CANARY_TIMEOUT_S)
+        patience_s = self.patience_s()
+        seen = proofs.drop(
+            links,
+            cut.link,
+            listen,
+            self.protocol(cut.link),
+            way,
+            timeout_s=patience_s,
+            tries=min(3, max(1, int(self.seconds_left() / (patience_s + AFTER_S)))),
+            give_up=self.context.stopping,
+        )
         fate = seen.seen
         text = (
             f"a canary was answered in {fate.canary.rtt_ms:.0f} ms"
@@ -115,6 +130,11 @@ class Partition(LinkFault[PartitionParams]):
             else f"request vanished: {fate.request_vanished}, reply vanished: {fate.reply_vanished}"
         )
         return Effect(seen.proved, text)
+
+    def in_place(self, cut: Cut, state: LinkState) -> bool:
+        if self.params.mode == "reject":
+            return not state.enabled
+        return self.has_toxics(cut, state)
 
     def effect(self) -> str:
         if self.params.mode == "reject":
@@ -145,8 +165,11 @@ class LatencyParams(Frozen):
     def _sane(self) -> LatencyParams:
         if not 0.001 <= self.latency <= 60:
             raise ValueError(f"latency of {self.latency:g} s is out of range: between 1ms and 60s")
-        if self.vary > self.latency:
-            raise ValueError("vary above latency would ask for negative delays")
+        if self.vary > self.latency / 2:
+            raise ValueError(
+                f"vary {self.vary:g} s is more than half of latency {self.latency:g} s: "
+                "a delay that may be next to nothing cannot be proved"
+            )
         return self
 
 
@@ -178,7 +201,7 @@ class Latency(LinkFault[LatencyParams]):
         return tuple(Cut(name, streams_of(self.params.stream)) for name in names)
 
     def healings(self) -> tuple[Healing, ...]:
-        self._cut = self.cuts()
+        self.claim()
         return self.toxic_healings()
 
     def inject(self) -> None:
@@ -188,18 +211,23 @@ class Latency(LinkFault[LatencyParams]):
 
     def look(self, cut: Cut) -> Effect:
         ways = len(cut.streams)
-        least_ms = NEARLY * ways * (self.params.latency - self.params.vary) * 1000
-        longest_s = 2 * ways * (self.params.latency + self.params.vary) + CANARY_TIMEOUT_S
+        slowest_s = ways * (self.params.latency + self.params.vary)
         slower = proofs.latency(
             self.listen(cut.link),
             self.protocol(cut.link),
-            at_least_ms=least_ms,
+            at_least_ms=NEARLY * ways * (self.params.latency - self.params.vary) * 1000,
+            at_most_ms=(slowest_s + SLACK_S) * 1000,
+            before_ms=self.seen["before_ms"][cut.link],
             direct=self.upstream(cut.link),
-            timeout_s=longest_s,
+            timeout_s=self.patience_s(slowest_s + CANARY_TIMEOUT_S),
+            give_up=self.context.stopping,
         )
         if slower.added_ms is None:
             return Effect(slower.proved, f"{slower.unanswered} canaries were not answered")
-        return Effect(slower.proved, f"{slower.added_ms:.0f} ms slower than past the proxy")
+        return Effect(slower.proved, f"{slower.added_ms:.0f} ms slower than without it")
+
+    def in_place(self, cut: Cut, state: LinkState) -> bool:
+        return self.has_toxics(cut, state)
 
     def effect(self) -> str:
         added = [row["text"] for row in self.seen["during"].values()]
@@ -211,6 +239,13 @@ class ResetParams(Frozen):
 
     links: Names
     after: Seconds = 0.0
+
+    @field_validator("after")
+    @classmethod
+    def _soon(cls, value: float) -> float:
+        if value > 60:
+            raise ValueError(f"after {value:g} s is out of range: at most 60s")
+        return value
 
 
 class Reset(LinkFault[ResetParams]):
@@ -240,7 +275,7 @@ class Reset(LinkFault[ResetParams]):
         return tuple(Cut(name, ("downstream",)) for name in names)
 
     def healings(self) -> tuple[Healing, ...]:
-        self._cut = self.cuts()
+        self.claim()
         bounced = tuple(Healing(action="enable_link", args={"link": cut.link}) for cut in self._cut)
         return (*bounced, *self.toxic_healings())
 
@@ -256,10 +291,14 @@ class Reset(LinkFault[ResetParams]):
         seen = proofs.reset(
             self.listen(cut.link),
             self.protocol(cut.link),
-            timeout_s=self.params.after + CANARY_TIMEOUT_S,
+            timeout_s=self.patience_s(self.params.after + CANARY_TIMEOUT_S),
             direct=self.upstream(cut.link),
+            give_up=self.context.stopping,
         )
         return Effect(seen.proved, "reset" if seen.proved else f"a canary was not reset: {seen.canary.error}")
+
+    def in_place(self, cut: Cut, state: LinkState) -> bool:
+        return state.enabled and self.has_toxics(cut, state)
 
     def effect(self) -> str:
         return "connections were reset"

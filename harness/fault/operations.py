@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +16,10 @@ from harness.experiment.target import Frozen, Mode, TargetSpec
 from harness.experiment.units import Seconds
 from harness.fault.base import Fault
 from harness.fault.healing import PATIENCE_S as HEALING_PATIENCE_S
+from harness.out_of_band import ask
 
 PATIENCE_S = 20.0
+CANARY_S = 3.0
 WINDOW_S = 2.0  # the least that is a window: drain, and be seen to refuse
 
 
@@ -81,7 +84,8 @@ class Maintenance(Fault[MaintenanceParams]):
         self.seen["canary_before"] = self._canary()
         starts = datetime.now(UTC) + timedelta(seconds=self.params.announce)
         ends = datetime.now(UTC) + timedelta(seconds=self.seconds_left())
-        announced = requests.post(
+        announced = ask(
+            "POST",
             self._url(self._mode.announce_path),
             json={
                 "kind": "maintenance",
@@ -89,27 +93,30 @@ class Maintenance(Fault[MaintenanceParams]):
                 "starts_at": starts.isoformat(),
                 "ends_at": ends.isoformat(),
             },
-            timeout=PATIENCE_S,
+            timeout_s=PATIENCE_S,
         )
         if not announced.ok:
             raise EnvironmentBroken(
                 f"the announcement was refused: {announced.status_code} {announced.text[:200]}"
             )
         self.context.sleep(self.params.announce)
+        if self.context.stopping():
+            return  # nothing is closed any more that would have to be opened
         started = time.monotonic()
         answer = self._set("maintenance")
         self.seen["drained_in_s"] = round(time.monotonic() - started, 2)
         self.seen["epoch"] = answer.get("epoch")
 
     def _set(self, mode: str) -> dict[str, Any]:
-        answer = requests.put(
+        answer = ask(
+            "PUT",
             self._url(self._mode.set_path),
             json={
                 "mode": mode,
                 "reason": self.params.reason,
                 "retry_after_s": round(self.params.retry_after),
             },
-            timeout=PATIENCE_S,
+            timeout_s=PATIENCE_S,
         )
         if not answer.ok:
             raise EnvironmentBroken(f"mode {mode} was refused: {answer.status_code} {answer.text[:200]}")
@@ -118,7 +125,7 @@ class Maintenance(Fault[MaintenanceParams]):
 
     def _canary(self) -> dict[str, Any]:
         try:
-            answer = requests.post(self._url(self._mode.canary_path), json={}, timeout=3)
+            answer = ask("POST", self._url(self._mode.canary_path), json={}, timeout_s=CANARY_S)
         except requests.RequestException as error:
             return {"status": None, "error": str(error)}
         return {"status": answer.status_code, "retry_after": answer.headers.get("Retry-After")}
@@ -126,23 +133,30 @@ class Maintenance(Fault[MaintenanceParams]):
     def observe(self) -> None:
         self.seen["canary_during"] = self._canary()
 
+    def still(self) -> None:
+        self.seen["canary_at_end"] = self._canary()
+
     def recovered(self) -> None:
         self.seen["canary_after"] = self._canary()
 
     def proof(self) -> Proof:
-        before, during, after = (
-            self.seen.get(f"canary_{when}") or {} for when in ("before", "during", "after")
+        before, during, at_end, after = (
+            self.seen.get(f"canary_{when}") or {} for when in ("before", "during", "at_end", "after")
         )
-        refused = during.get("status") == 503 and during.get("retry_after") is not None
         proved = bool(
             self.seen.get("epoch")
-            and refused
+            and _refused(during)
+            and _refused(at_end)
             and before.get("status") not in (None, 503)
             and after.get("status") not in (None, 503)
         )
         text = (
             f"epoch {self.seen.get('epoch')}, drained in {self.seen.get('drained_in_s')} s; "
             f"a write without effect got {before.get('status')} before, "
-            f"{during.get('status')} during, {after.get('status')} after"
+            f"{during.get('status')} during, {at_end.get('status')} at the end, {after.get('status')} after"
         )
         return Proof(proved=proved, text=text, observed=dict(self.seen))
+
+
+def _refused(canary: Mapping[str, Any]) -> bool:
+    return canary.get("status") == 503 and canary.get("retry_after") is not None

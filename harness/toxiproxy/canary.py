@@ -11,15 +11,17 @@ canaries and byte counters prove together is in ``proofs.py``.
 
 from __future__ import annotations
 
+import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 Protocol = Literal["http", "postgres", "nats", "tcp"]
 
+GIVE_UP_S = 0.1  # how often one that waits asks whether it still should
 TCP_LOOK_S = 0.2  # how long a canary without a request waits for the connection to end
 
 
@@ -67,7 +69,10 @@ DIALECTS: Mapping[Protocol, Dialect] = MappingProxyType(
 class Call:
     """A canary in the air: made and waited for here, its connection held open until ``close``."""
 
-    def __init__(self, listen: str, protocol: Protocol, timeout_s: float) -> None:
+    def __init__(
+        self, listen: str, protocol: Protocol, timeout_s: float, give_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._give_up = give_up
         self._socket: socket.socket | None = None
         self._sent = 0
         self._received = b""
@@ -116,13 +121,13 @@ class Call:
 
     def _receive(self, held: socket.socket, deadline: float) -> bool:
         """Some more bytes; False at the end of the stream. Raises TimeoutError at the deadline."""
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        held.settimeout(left)
-        data = held.recv(65536)
-        self._received += data
-        return bool(data)
+        while (left := deadline - time.monotonic()) > 0 and not self._give_up():
+            if not select.select([held], [], [], min(left, GIVE_UP_S))[0]:
+                continue
+            data = held.recv(65536)
+            self._received += data
+            return bool(data)
+        raise TimeoutError
 
     def _result(
         self,
@@ -159,9 +164,14 @@ class Call:
         return time.monotonic() - started
 
 
-def probe(listen: str, protocol: Protocol, timeout_s: float) -> Canary:
-    """Send one canary to ``host:port`` and wait for its answer, at most ``timeout_s`` in all."""
-    call = Call(listen, protocol, timeout_s)
+def probe(
+    listen: str, protocol: Protocol, timeout_s: float, give_up: Callable[[], bool] = lambda: False
+) -> Canary:
+    """Send one canary to ``host:port`` and wait for its answer, at most ``timeout_s`` in all.
+
+    ``give_up`` is asked now and then while it waits: true ends it early, unanswered.
+    """
+    call = Call(listen, protocol, timeout_s, give_up)
     call.close()
     return call.canary
 

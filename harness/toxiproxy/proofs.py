@@ -13,9 +13,9 @@ False when the toxic is not there, and True when it is:
                    (and the way down where the server speaks first, as NATS does).
 ``reject``         The engine says that the link is disabled, and a canary is refused. Behind a port
                    that Docker publishes it is accepted and ended at once; that counts as well.
-``latency``        The fastest of several canaries is slower than the fastest past the proxy (or before
-                   the fault) by what was asked for. A slow server alone cannot do that: it is slow
-                   in the comparison too.
+``latency``        The fastest of several canaries is slower than the fastest past the proxy, and than
+                   the fastest before the fault, by what was asked for. A slow server alone cannot do
+                   that, nor the proxy's own time: each is in one of the comparisons.
 ``reset``          The canary's new connection ends by RST, one past the proxy does not. Connections
                    from before the toxic end without RST, idle ones never: neither can be seen here.
 ``slow_close``     The canary ends its side; a proxy ends the other at once, with the toxic later.
@@ -29,6 +29,7 @@ None of this sees a service that goes around its proxy.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,12 +42,17 @@ from harness.toxiproxy.toxics import Bandwidth, Latency, LimitData, Slicer, Slow
 from harness.toxiproxy.volume import Volume, carry
 
 Way = Literal["both", "to", "from"]
+GiveUp = Callable[[], bool]  # asked while a canary waits; true ends it, unanswered
 
 SETTLE_S = 0.06  # both engines have counted a closed connection long before
 COUNT_PATIENCE_S = 2.0
 NEARLY = 0.8  # of what was asked for is near enough: timers and other traffic blur it
 PACE_S = 0.3  # how long a rate is watched
 PACE_BYTES = 600_000
+
+
+def never() -> bool:
+    return False
 
 
 # --- partitions -------------------------------------------------------------------------------------
@@ -66,19 +72,28 @@ class OneWay:
 
 
 def one_way(
-    links: LinkLayer, name: str, listen: str, protocol: Protocol, *, timeout_s: float = 1.0, tries: int = 3
+    links: LinkLayer,
+    name: str,
+    listen: str,
+    protocol: Protocol,
+    *,
+    timeout_s: float = 1.0,
+    tries: int = 3,
+    give_up: GiveUp = never,
 ) -> OneWay:
     """Does the request get through while replies vanish, or the reverse? Up to ``tries`` canaries."""
     seen = OneWay(Canary(connected=False))
     for _ in range(tries):
-        seen = _one_canary(links, name, listen, protocol, timeout_s)
-        if seen.exact or seen.moved is None:
+        seen = _one_canary(links, name, listen, protocol, timeout_s, give_up)
+        if seen.exact or seen.moved is None or give_up():
             break
     return seen
 
 
-def _one_canary(links: LinkLayer, name: str, listen: str, protocol: Protocol, timeout_s: float) -> OneWay:
-    call = Call(listen, protocol, timeout_s)
+def _one_canary(
+    links: LinkLayer, name: str, listen: str, protocol: Protocol, timeout_s: float, give_up: GiveUp
+) -> OneWay:
+    call = Call(listen, protocol, timeout_s, give_up)
     try:
         canary = call.canary
         if canary.replied:
@@ -126,10 +141,18 @@ class Drop:
 
 
 def drop(
-    links: LinkLayer, name: str, listen: str, protocol: Protocol, way: Way, *, timeout_s: float = 1.0
+    links: LinkLayer,
+    name: str,
+    listen: str,
+    protocol: Protocol,
+    way: Way,
+    *,
+    timeout_s: float = 1.0,
+    tries: int = 3,
+    give_up: GiveUp = never,
 ) -> Drop:
     """Does data vanish on just this way, while connections stay open?"""
-    seen = one_way(links, name, listen, protocol, timeout_s=timeout_s)
+    seen = one_way(links, name, listen, protocol, timeout_s=timeout_s, tries=tries, give_up=give_up)
     request, reply = seen.request_vanished, seen.reply_vanished
     effect = {
         "both": request is True and reply is not False,
@@ -158,7 +181,7 @@ def reject(links: LinkLayer, name: str, listen: str, *, timeout_s: float = 1.0) 
 # --- time -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Slower:
-    """Fastest canary through the link and past it (or before the fault), milliseconds."""
+    """Fastest canary through the link, and what it is compared with, milliseconds."""
 
     proved: bool
     at_least_ms: float
@@ -178,36 +201,41 @@ def latency(
     protocol: Protocol,
     *,
     at_least_ms: float,
+    at_most_ms: float = math.inf,
     direct: str | None = None,
     before_ms: float | None = None,
     canaries: int = 3,
     timeout_s: float = 5.0,
+    give_up: GiveUp = never,
 ) -> Slower:
-    """Is every canary at least ``at_least_ms`` slower than past the proxy (``direct``, ``host:port``)?
+    """Is every canary slower by ``at_least_ms``, and the fastest by no more than ``at_most_ms``?
 
-    ``before_ms``, a round trip from before the fault, serves where nothing is reachable past the proxy.
-    The timeout must leave room for the latency of both ways.
+    Slower than the slower one of two: the fastest through the link before the fault (``before_ms``: a
+    proxy's own time is in it), and the fastest past the proxy now (``direct``, ``host:port``: a server
+    that has become slow is slow there too). The timeout must leave room for the latency of both ways.
     """
-    through = _fly(listen, protocol, canaries, timeout_s)
+    through = _fly(listen, protocol, canaries, timeout_s, give_up)
+    known = [] if before_ms is None else [before_ms]
     if direct is not None:
-        beside = _times(_fly(direct, protocol, canaries, timeout_s))
-        before_ms = min(beside) if beside else None
+        beside = _times(_fly(direct, protocol, canaries, timeout_s, give_up))
+        known = [*known, min(beside)] if beside else []
+    compared_ms = max(known, default=None)
     times = _times(through)
-    fastest = min(times) if times else None
+    fastest = min(times, default=None)
     unanswered = len(through) - len(times)
     proved = (
         fastest is not None
-        and before_ms is not None
+        and compared_ms is not None
         and not unanswered
-        and fastest - before_ms >= at_least_ms
+        and at_least_ms <= fastest - compared_ms <= at_most_ms
     )
-    return Slower(proved, at_least_ms, fastest, before_ms, unanswered)
+    return Slower(proved, at_least_ms, fastest, compared_ms, unanswered)
 
 
-def _fly(listen: str, protocol: Protocol, canaries: int, timeout_s: float) -> list[Canary]:
+def _fly(listen: str, protocol: Protocol, canaries: int, timeout_s: float, give_up: GiveUp) -> list[Canary]:
     """Several at once: a latency of seconds is not waited for several times."""
     with ThreadPoolExecutor(canaries) as pool:
-        return list(pool.map(lambda _: probe(listen, protocol, timeout_s), range(canaries)))
+        return list(pool.map(lambda _: probe(listen, protocol, timeout_s, give_up), range(canaries)))
 
 
 def _times(canaries: list[Canary]) -> list[float]:
@@ -249,9 +277,16 @@ class Reset:
     direct: Canary | None
 
 
-def reset(listen: str, protocol: Protocol, *, timeout_s: float, direct: str | None = None) -> Reset:
+def reset(
+    listen: str,
+    protocol: Protocol,
+    *,
+    timeout_s: float,
+    direct: str | None = None,
+    give_up: GiveUp = never,
+) -> Reset:
     """Does a new connection end by RST? ``timeout_s`` must exceed the toxic's own timeout."""
-    canary = probe(listen, protocol, timeout_s)
+    canary = probe(listen, protocol, timeout_s, give_up)
     beside = probe(direct, protocol, timeout_s) if direct else None
     return Reset(canary.reset and (beside is None or beside.replied), canary, beside)
 

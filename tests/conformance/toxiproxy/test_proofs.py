@@ -148,6 +148,11 @@ def test_latency(bench: Bench, link, servers, protocol: Protocol, stream: Stream
     seen = proofs.latency(listen, protocol, at_least_ms=80, direct=servers[protocol])
     assert seen.proved and seen.added_ms and 80 <= seen.added_ms < 350
     assert proofs.latency(listen, protocol, at_least_ms=80, before_ms=before).proved
+    assert not proofs.latency(listen, protocol, at_least_ms=20, at_most_ms=60, before_ms=before).proved
+    slow_before = proofs.latency(
+        listen, protocol, at_least_ms=80, before_ms=before + 100, direct=servers[protocol]
+    )
+    assert not slow_before.proved, "it was as slow before"
 
 
 def test_a_slow_server_is_not_latency(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 
 from harness.errors import LinkError
 from harness.evidence.healing import Healing
@@ -34,6 +35,9 @@ class Toy(Fault[NoParams]):
 
     def inject(self) -> None:
         self.context.say("inject")
+
+    def still(self) -> None:
+        self.context.say("still")
 
     def proof(self) -> Proof:
         return Proof(proved=True, text="seen")
@@ -83,7 +87,7 @@ def test_healings_are_on_record_before_the_fault_and_carried_out_last_first(
 ) -> None:
     record = carry_out(Toy, context, story)
     assert story == [
-        "intend one", "intend two", "injected", "inject",
+        "intend one", "intend two", "injected", "inject", "still",
         "heal two", "healed two", "heal one", "healed one", "healed",
     ]  # fmt: skip
     assert record.proof.proved and record.injected_ns < record.healed_ns
@@ -96,15 +100,18 @@ def test_a_fault_that_breaks_is_healed_and_proves_nothing(context: Any, story: l
     assert record.error is not None and "the engine said no" in record.error
 
 
-def test_a_healing_that_fails_costs_the_proof_and_stops_no_other(
-    context: Any, story: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("problem", [LinkError("gone"), requests.ConnectionError("gone"), KeyError("gone")])
+def test_a_healing_that_fails_stops_no_other_and_is_on_record(
+    problem: Exception, context: Any, story: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def heal(healing: Healing, runtime: Any, links: Any) -> None:
         if healing.args["service"] == "two":
-            raise LinkError("gone")
+            raise problem
         story.append(f"heal {healing.args['service']}")
 
     monkeypatch.setattr(module, "heal", heal)
     record = carry_out(Toy, context, story)
     assert "heal one" in story and "healed two" not in story
     assert not record.proof.proved and "could not heal" in record.proof.text
+    assert record.heal_error is not None and "gone" in record.heal_error
+    assert record.injected_ns is not None and record.healed_ns is None and "healed" not in story

@@ -6,20 +6,25 @@ from typing import Any
 
 import pytest
 
-from harness.fault.base import Fault
+from harness.experiment.target import Link
+from harness.fault.base import Fault, NoParams
 from harness.fault.lifecycle import Crash, Pause, Restart
+from harness.fault.link_fault import idle_clients
 from harness.fault.load import Surge
 from harness.fault.network import Partition
 from harness.fault.operations import Maintenance
 from harness.fault.registry import FAULTS
-from harness.fault.selection import Cut
 
-LINK_GOOD = {
-    "touched": ("a->b",),
-    "answered_before": {"a->b": True},
-    "through_proxy": {"a->b": {"proxy": 1, "bypass": 0}},
-    "during": {"a->b": {"proved": True, "text": "silent"}},
+SILENT = {"proved": True, "text": "silent"}
+ANSWERED = {"proved": False, "text": "a canary was answered"}
+USED, IDLE, AROUND = ({"proxy": 1, "bypass": 0}, {"proxy": 0, "bypass": 0}, {"proxy": 1, "bypass": 1})
+LINK_GOOD = {  # a calls either of two nodes, and x one of them
+    "touched": ("a->b", "a->s", "x->b"),
+    "before_ms": {"a->b": 0.4, "a->s": 0.3, "x->b": 0.3},
+    "through_proxy": {"a->b": USED, "a->s": IDLE, "x->b": USED},
+    "during": {"a->b": SILENT, "a->s": SILENT, "x->b": SILENT},
     "neighbours": {"a->c": True, "a->d": False},
+    "at_end": {"a->b": True, "a->s": True, "x->b": True},
 }
 CRASH_GOOD = {
     "status_before": "running",
@@ -27,6 +32,8 @@ CRASH_GOOD = {
     "incarnation_before": 1,
     "gone": True,
     "stayed_down": True,
+    "status_at_end": "dead",
+    "incarnation_at_end": 1,
     "status_after": "running",
     "pid_after": 11,
     "incarnation_after": 2,
@@ -35,9 +42,22 @@ MAINTENANCE_GOOD = {
     "epoch": 2,
     "canary_before": {"status": 400},
     "canary_during": {"status": 503, "retry_after": "5"},
+    "canary_at_end": {"status": 503, "retry_after": "5"},
     "canary_after": {"status": 400},
 }
-PAUSE_GOOD = {"stopped": True, "silent": True, "pid_before": 10, "pid_after": 10}
+PAUSE_GOOD = {
+    "status_before": "running",
+    "incarnation_before": 1,
+    "answered_before": True,
+    "stopped": True,
+    "silent": True,
+    "status_at_end": "paused",
+    "incarnation_at_end": 1,
+    "stopped_at_end": True,
+    "pid_before": 10,
+    "pid_after": 10,
+}
+RESTART_GOOD = {**CRASH_GOOD, "exit_code": 0, "drain_s": 0.3, "status_at_end": "stopped"}
 
 # fault, what was seen when all is well, and the changes each of which must cost the proof
 CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[str, Any]]]] = [
@@ -46,11 +66,14 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
         {"between": ["a", "b"]},
         LINK_GOOD,
         [
-            {"during": {"a->b": {"proved": False, "text": "a canary was answered"}}},
-            {"through_proxy": {"a->b": {"proxy": 0, "bypass": 0}}},
-            {"through_proxy": {"a->b": {"proxy": 1, "bypass": 1}}},
-            {"answered_before": {"a->b": False}},
+            {"during": {"a->b": ANSWERED, "a->s": SILENT, "x->b": SILENT}},
+            {"during": {"a->b": SILENT, "a->s": ANSWERED, "x->b": SILENT}},
+            {"through_proxy": {"a->b": IDLE, "a->s": IDLE, "x->b": USED}},  # x's use says nothing of a
+            {"through_proxy": {"a->b": USED, "a->s": USED, "x->b": AROUND}},
+            {"before_ms": {"a->b": 0.4, "a->s": None, "x->b": 0.3}},  # dead anyhow
             {"neighbours": {"a->c": False, "a->d": False}},
+            {"at_end": {"a->b": True, "a->s": True, "x->b": False}},
+            {"at_end": {}},
         ],
     ),
     (
@@ -64,10 +87,39 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
             {"pid_after": 10},
             {"incarnation_after": 1},
             {"status_after": "dead"},
+            {"status_at_end": "running", "incarnation_at_end": 2},  # somebody else started it early
+            {"incarnation_at_end": 2},  # started early, and dead again
         ],
     ),
-    (Pause, {"service": "s"}, PAUSE_GOOD, [{"stopped": False}, {"silent": False}, {"pid_after": 12}]),
-    (Restart, {"service": "s"}, CRASH_GOOD, [{"gone": False}, {"pid_after": 10}, {"status_after": "dead"}]),
+    (
+        Pause,
+        {"service": "s"},
+        PAUSE_GOOD,
+        [
+            {"status_before": "paused"},
+            {"answered_before": False},
+            {"stopped": False},
+            {"silent": False},
+            {"status_at_end": "running"},
+            {"incarnation_at_end": 2},
+            {"stopped_at_end": False},
+            {"pid_after": 12},
+        ],
+    ),
+    (
+        Restart,
+        {"service": "s", "grace": 5.0},
+        RESTART_GOOD,
+        [
+            {"status_before": "dead"},
+            {"gone": False},
+            {"exit_code": None},
+            {"exit_code": -9, "drain_s": 0.3},  # killed long before its grace was over: not by us
+            {"status_at_end": "running", "incarnation_at_end": 2},
+            {"pid_after": 10},
+            {"status_after": "dead"},
+        ],
+    ),
     (
         Surge,
         {"factor": 2.0},
@@ -82,6 +134,7 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
             {"epoch": None},
             {"canary_during": {"status": 400}},
             {"canary_during": {"status": 503, "retry_after": None}},
+            {"canary_at_end": {"status": 400}},
             {"canary_before": {"status": 503}},
             {"canary_after": {"status": 503}},
         ],
@@ -93,23 +146,31 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
             "leader": "db-1",
             "candidate": "db-2",
             "holder_after": "db-2",
+            "agreed": True,
             "timeline_before": 1,
             "timeline_after": 2,
         },
-        [{"holder_after": "db-1"}, {"holder_after": None}, {"timeline_after": 1}, {"timeline_before": None}],
+        [
+            {"agreed": False},
+            {"holder_after": "db-1"},
+            {"holder_after": None},
+            {"timeline_after": 1},
+            {"timeline_before": None},
+        ],
     ),
 ]
 
 
 class FakeSpec:
+    links = {  # noqa: RUF012
+        name: Link(name=name, client=name[0], server=name[3], port=1) for name in ("a->b", "a->s", "x->b")
+    }
     switchover = type("Switch", (), {"role": "db-primary", "candidate_role": "db-standby"})()
 
 
 def proved(kind: type[Fault[Any]], params: dict[str, Any], seen: dict[str, Any]) -> bool:
     context: Any = type("Context", (), {"spec": FakeSpec()})()
     fault = kind("f1", kind.Params.model_validate(params), context)
-    if isinstance(fault, Partition):
-        fault._cut = (Cut("a->b", ("upstream", "downstream")),)
     fault.seen.update(seen)
     return fault.proof().proved
 
@@ -128,3 +189,55 @@ def test_every_family_of_proof_is_covered() -> None:
     """Latency and reset share the proof of partition."""
     covered = {kind.name for kind, *_ in CASES} | {"latency", "reset"}
     assert covered == set(FAULTS)
+
+
+def test_a_restart_that_had_to_be_killed_says_so() -> None:
+    fault = Restart("f1", Restart.Params.model_validate({"service": "s", "grace": 5.0}), None)  # type: ignore[arg-type]
+    fault.seen.update({**RESTART_GOOD, "exit_code": -9, "drain_s": 5.01})
+    proof = fault.proof()
+    assert proof.proved and "did not end by itself within 5 s" in proof.text
+
+
+@pytest.mark.parametrize(
+    ("edges", "used", "idle"),
+    [
+        (("a->b", "a->s"), ("a->s",), []),
+        (("a->b", "x->b"), ("a->b",), ["x"]),
+        (("p->s", "s->p"), ("s->p",), []),  # the standby calls the primary: the same edge
+        (("p->s", "s->q"), ("s->q",), ["p"]),
+    ],
+)
+def test_each_client_must_use_a_link_of_its_own(
+    edges: tuple[str, ...], used: tuple[str, ...], idle: list[str]
+) -> None:
+    links = [Link(name=edge, client=edge[0], server=edge[3], port=1) for edge in edges]
+    assert idle_clients(links, {edge: {"proxy": int(edge in used)} for edge in edges}) == idle
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "for_s"),
+    [
+        ("maintenance", {"announce": 60.0}, 3.0),
+        ("latency", {"links": "*", "latency": 60.0}, 1.0),
+        ("reset", {"links": "*", "after": 60.0}, 1.0),
+        ("surge", {"factor": 2.0}, 0.5),
+        ("partition", {"between": ["a", "b"]}, 1.0),
+    ],
+)
+def test_what_cannot_be_seen_in_its_time_is_known_beforehand(
+    kind: str, params: dict[str, Any], for_s: float
+) -> None:
+    fault = FAULTS[kind]
+    assert fault.shortest_s(fault.Params.model_validate(params)) > for_s
+
+
+def test_a_late_end_is_known_beforehand() -> None:
+    restart = FAULTS["restart"]
+    assert restart.longest_s(restart.Params.model_validate({"service": "s", "grace": 40.0})) > 40
+    assert FAULTS["switchover"].longest_s(NoParams()) >= 90
+
+
+@pytest.mark.parametrize("vary", [0.3, 0.2])
+def test_a_latency_that_may_be_nothing_is_refused(vary: float) -> None:
+    with pytest.raises(ValueError, match="half of latency"):
+        FAULTS["latency"].Params.model_validate({"links": "*", "latency": 0.3, "vary": vary})

@@ -1,0 +1,51 @@
+"""Healing a mode asks again: the service may be what another fault has taken away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from harness.errors import EnvironmentBroken
+from harness.evidence.healing import Healing
+from harness.fault import healing as module
+
+BACK_TO_NORMAL = Healing(action="set_mode", args={"url": "http://x/mode", "mode": "normal", "reason": "over"})
+Outcome = int | Exception
+
+
+@pytest.fixture
+def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+    """What the next requests come to; the last one for ever."""
+    coming: list[Outcome] = []
+
+    def ask(method: str, url: str, **_: Any) -> requests.Response:
+        outcome = coming.pop(0) if len(coming) > 1 else coming[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        answer = requests.Response()
+        answer.status_code, answer._content = outcome, b"said"
+        return answer
+
+    monkeypatch.setattr(module, "ask", ask)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    return coming
+
+
+def heal() -> None:
+    module.heal(BACK_TO_NORMAL, None, None)  # type: ignore[arg-type]
+
+
+def test_it_is_asked_again_until_it_is_done(outcomes: list[Outcome]) -> None:
+    outcomes += [requests.ConnectionError("nobody there"), 503, 200]
+    heal()
+    assert outcomes == [200]
+
+
+@pytest.mark.parametrize("outcome", [requests.ConnectionError("nobody there"), 503])
+def test_in_the_end_it_is_an_error_of_the_environment(outcomes: list[Outcome], outcome: Outcome) -> None:
+    outcomes.append(outcome)
+    with pytest.raises(EnvironmentBroken, match="mode normal could not be set"):
+        heal()
