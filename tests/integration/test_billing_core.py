@@ -26,7 +26,8 @@ import psycopg
 import pytest
 import requests
 
-from billing.charging import ledger
+from billing.charging import balance, ledger
+from billing.charging.credit import Debit, Till
 from billing.common import Database, Limits, Log, Metrics, Unavailable
 from harness.spawn import LocalChild, LocalSpawner
 from tests.integration.billing_processes import Muffler
@@ -361,6 +362,51 @@ def test_who_posts_second_sees_what_the_first_has_posted(stack: Stack) -> None:
             assert not second.done(), "the account is locked"
             await ledger.post(first, [item])
         assert (await second)[account].balance_minor == before - 10
+        database.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_debit_that_comes_again_while_it_is_committed_harms_nobody(stack: Stack) -> None:
+    """As after a commit in doubt: the first try goes on in the database, the second shares its batch."""
+    debit, other = Debit(key(), "f", 904, 10), Debit(key(), "f", 905, 10)
+
+    async def scenario() -> None:
+        database = _database(stack.host, role="charging")
+        till = Till(database, Metrics())
+        async with database.transaction() as first:
+            before = await till.charge_batch(first, [debit])
+            again = asyncio.create_task(database.run(lambda s: till.charge_batch(s, [debit, other])))
+            await asyncio.sleep(0.2)
+            assert not again.done(), "it waits for the first"
+        replies = await again
+        assert replies[debit.key] == before[debit.key]
+        assert replies[other.key].status == 201
+        database.close()
+
+    asyncio.run(scenario())
+    assert (stack.balance(904), stack.balance(905)) == (99_990, 99_990)
+
+
+def test_a_balance_is_as_of_no_later_than_its_snapshot(stack: Stack) -> None:
+    """What is committed between the snapshot and the answer is not in it; a standby goes by its heartbeat."""
+    account = ledger.main_account(906)
+
+    async def scenario() -> None:
+        database = _database(stack.host, role="charging")
+        async with database.session() as reading:
+            await reading.execute("begin isolation level repeatable read")
+            await reading.fetchval("select count(*) from account")  # takes the snapshot
+            committed_after = await database.fetchval("select clock_timestamp()")
+            assert stack.debit(906, 10, key()).status_code == 201
+            row = await reading.fetchrow(balance._READ, account)
+            assert row is not None and row["balance_minor"] == 100_000
+            assert row["as_of"] < committed_after
+            await reading.execute("commit")
+            await reading.execute("begin read only")  # so is every transaction that begins on a standby
+            row = await reading.fetchrow(balance._READ, account)
+            assert row is not None and row["as_of"] == await reading.fetchval("select at from heartbeat")
+            await reading.execute("rollback")
         database.close()
 
     asyncio.run(scenario())

@@ -1,8 +1,9 @@
 """Balance reads, from the primary or the replica, each with the instant it is true for.
 
-``as_of``: whatever was committed before it is in the answer. On the primary that is the statement's time;
-on a replica, the newest heartbeat that has arrived there. A replica more than MAX_LAG_S behind is left
-for the primary; when that cannot be read, the stale answer is given, and says its age by ``as_of``.
+``as_of``: whatever was committed before it is in the answer. On the primary that is the beginning of the
+transaction, for its snapshot is younger; on a replica, the newest heartbeat that has arrived there. A replica
+more than MAX_LAG_S behind is left for the primary; when that cannot be read, the stale answer is given, and
+says its age by ``as_of``.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ HEARTBEAT_S = 0.5
 
 Read = Literal["primary", "replica"]
 
+# Read-only is settled when the transaction begins. pg_is_in_recovery() tells what is true when it is asked:
+# on a standby that is being promoted, false for a snapshot that misses what was yet to be replayed.
 _READ = """
-select a.balance_minor, a.version,
-       case when pg_is_in_recovery() then h.at else statement_timestamp() end as as_of,
-       case when pg_is_in_recovery() then extract(epoch from clock_timestamp() - h.at)::float8
-            else 0 end as lag_s
-from heartbeat h left join account a on a.id = $1"""
+select a.balance_minor, a.version, case when s.standby then h.at else transaction_timestamp() end as as_of,
+       case when s.standby then extract(epoch from clock_timestamp() - h.at)::float8 else 0 end as lag_s
+from (select current_setting('transaction_read_only')::boolean as standby) s
+cross join heartbeat h left join account a on a.id = $1"""
 
 
 @dataclass

@@ -114,8 +114,11 @@ class Till:
     async def charge_batch(self, session: Session, debits: Sequence[Debit]) -> dict[str, Reply]:
         """Decide and post a batch; the replies are stored in the same transaction.
 
-        No reply for the debit of an unknown subscriber.
+        No reply for the debit of an unknown subscriber. The stored replies are read under the locks: a
+        batch whose commit was in doubt may be committing still, and all batches meet in one account.
         """
+        names = {main_account(debit.subscriber) for debit in debits} | {TO}
+        accounts = await lock_accounts(session, names, open_missing=False)
         replies = {
             row["key"]: Reply(row["fingerprint"], row["status"], json.loads(row["body"]))
             for row in await session.fetch(_STORED, [debit.key for debit in debits])
@@ -126,10 +129,9 @@ class Till:
                 new.setdefault(debit.key, debit)
         if not new:
             return replies
-        names = {main_account(debit.subscriber) for debit in new.values()} | {TO}
-        accounts = await lock_accounts(session, names, open_missing=False)
         decided, transfers = _decide(list(new.values()), accounts)
-        await claim(session, transfers)
+        if len(await claim(session, transfers)) < len(transfers):
+            raise RuntimeError("a debit without a stored reply is in the ledger already")
         await write_postings(session, transfers, accounts)
         await _store(session, decided)
         return replies | decided
