@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import nats
+import psycopg
 import requests
 
 from tests.integration.billing_processes import (
@@ -211,6 +212,30 @@ def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
         assert max(count for _, count in files) <= 40
     check_inbound_rules(roaming, rows, period)
     assert roaming.stop() == 0
+
+
+def test_a_settlement_takes_what_came_before_it_and_was_committed_after(
+    launch: Launcher, service_url: Callable[[str], str], rows: Callable[..., list[Any]]
+) -> None:
+    period, record_id = f"P{uuid.uuid4().hex[:6]}", f"late-{uuid.uuid4()}"
+    # Nobody takes its files: what it has collected can be taken back, sequence numbers and all.
+    roaming = launch("billing.roaming", PARTNER_URL=f"http://127.0.0.1:{free_port()}")
+    state = "select state from roaming.settlement_run where period = %s"
+    with psycopg.connect(service_url("roaming")) as late:
+        late.execute(
+            "insert into tap_event (record_id, partner, direction, service, units, charge_minor)"
+            " values (%s, 'alfa', 'out', 'data', 1, 1)",
+            [record_id],
+        )
+        assert requests.post(f"{roaming.url}/settlements/{period}", timeout=5).status_code == 202
+        time.sleep(0.5)
+        assert rows(state, period) == [("collecting",)]
+    eventually("all is collected", lambda: rows(state, period) == [("transmitting",)])
+    roaming.stop()
+    taken = rows("select period from roaming.tap_event where record_id = %s", record_id)
+    for table in ("tap_event", "tap_file", "settlement_run"):
+        rows(f"delete from roaming.{table} where period = %s returning 1", period)
+    assert taken == [(period,)]
 
 
 def check_inbound_rules(roaming: Process, rows: Callable[..., list[Any]], period: str) -> None:

@@ -24,6 +24,8 @@ RETRY_CAP_S = 2.0
 PERIOD_LOCK = "select pg_advisory_xact_lock(hashtext('roaming.period'))"
 
 _OPEN_RUN = "select period, state from settlement_run where state <> 'done' order by started_at limit 1"
+# Waits until whoever has begun to add events has ended; later events are later than the run, too.
+_ALL_IN = "lock table tap_event in share mode"
 _COLLECTING = """
 select started_at from settlement_run where period = $1 and state = 'collecting' for update"""
 _UNFILED = f"""
@@ -98,6 +100,8 @@ class Settlements:
     # -- collecting ---------------------------------------------------------------------------
 
     async def _collect(self, period: str) -> None:
+        # An event's instant is drawn before its commit: one that came before the run may show itself later.
+        await self._database.run(lambda session: session.execute(_ALL_IN))
         for partner in PARTNERS:
             while await self._database.run(partial(self._file_some, period, partner)):
                 self._metrics.add("tap_out.files")
