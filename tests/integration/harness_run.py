@@ -78,6 +78,17 @@ def listening_ports(pids: Iterable[int]) -> set[int]:
     }
 
 
+def abandoned_memory() -> set[str]:
+    """Shared memory of which no process is left: System V segments, and PostgreSQL's files in /dev/shm."""
+    header, *rows = Path("/proc/sysvipc/shm").read_text().splitlines()
+    names = header.split()
+    segments = [dict(zip(names, row.split(), strict=True)) for row in rows]
+    return {
+        *(f"segment {one['shmid']}" for one in segments if one["nattch"] == "0"),
+        *(str(path) for path in Path("/dev/shm").glob("PostgreSQL.*")),
+    }
+
+
 def wait_until(condition: Any, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -13,7 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.harness_run import ROOT, command, listening_ports, processes_of, wait_until
+from tests.integration.harness_run import (
+    ROOT,
+    abandoned_memory,
+    command,
+    listening_ports,
+    processes_of,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -62,6 +69,7 @@ class Watched:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_nothing_is_left_after_kill_9(phase: str, tmp_path: Path) -> None:
+    memory = abandoned_memory()
     run = Watched(tmp_path)
     try:
         assert wait_until(lambda: run.saw(PHASES[phase]), 90), "".join(run.lines)
@@ -74,9 +82,9 @@ def test_nothing_is_left_after_kill_9(phase: str, tmp_path: Path) -> None:
     scratch = Path(tempfile.gettempdir()) / f"ledgerquake-{os.getuid()}" / run_id
 
     def clean() -> bool:
-        return not processes_of(run_id) and not scratch.exists()
+        return not processes_of(run_id) and not scratch.exists() and abandoned_memory() <= memory
 
-    assert wait_until(clean, 5), (processes_of(run_id), scratch.exists())
+    assert wait_until(clean, 5), (processes_of(run_id), scratch.exists(), abandoned_memory() - memory)
     still = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     assert not ports & still
     if phase != "deploying":
