@@ -37,7 +37,7 @@ OPERATION_COLUMNS: dict[str, str] = {
     "subscriber": "BIGINT",
     "amount_minor": "BIGINT",
     "intended_ns": "BIGINT",
-    "invoked_ns": "BIGINT",
+    "invoked_ns": "BIGINT",  # null: load ended before a user was free for it
     "completed_ns": "BIGINT",
     "attempts": "BIGINT",
     "outcome": "VARCHAR",
@@ -107,7 +107,10 @@ class Death(Frozen):
 
 
 class LoadSummary(Frozen):
-    """What the generator says of itself; ``recorded`` must equal ``sent``."""
+    """What the generator says of itself; ``recorded`` must equal ``sent``.
+
+    What was scheduled and never sent has a row too, without ``invoked_ns``; it counts in neither.
+    """
 
     scheduled: int
     sent: int

@@ -139,8 +139,8 @@ class LoadDriver:
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> LoadSummary:
         """End the load: SIGTERM, then SIGKILL after ``timeout_s``. Idempotent.
 
-        ``recorded`` is counted in the record file, not believed. Raises EnvironmentBroken when that
-        file is damaged.
+        ``recorded``, the operations that began, is counted in the record file, not believed. Raises
+        EnvironmentBroken when that file is damaged.
         """
         code: int | None = None
         if self._child is not None:
@@ -153,7 +153,7 @@ class LoadDriver:
         return LoadSummary(
             scheduled=said.get("scheduled", 0),
             sent=said.get("sent", 0),
-            recorded=records.count(self._files.operations),
+            recorded=records.count_begun(self._files.operations),
             lag_p99_ms=said.get("lag_p99_ms", 0.0),
             exit_code=code,
         )

@@ -4,7 +4,8 @@ Locust's users stay Locust's: each runs a task, has its own HTTP session, fills 
 The task takes one arrival and performs it. A scheduler greenlet hands each arrival, at its instant,
 to the user that became idle last (so that few connections stay warm); when too few are idle, more
 are started. At the bound of the pool an arrival waits its turn, nothing is dropped, and its latency
-counts from the intended time all the same.
+counts from the intended time all the same. One that still waits when load ends is recorded as unknown
+with 0 attempts.
 
 Lag is the time from the intended instant to the start of the operation, less what an arrival waited
 because it found the pool at its bound with every user busy: that is the target's doing.
@@ -24,7 +25,7 @@ from locust.env import Environment
 
 from harness.load.config import OP_DEADLINE_S
 from harness.load.figures import SECOND_NS
-from harness.load.recorder import Recorder, Tally
+from harness.load.recorder import Recorder, Tally, unsent_row
 from harness.load.schedule import Arrival, Repeat, arrivals
 from harness.load.workload import Op, Operation, Workload
 from harness.plan import LoadPlan
@@ -97,7 +98,7 @@ class Engine:
         while (self.tally.in_flight or self._queue) and time.monotonic() < deadline:
             gevent.sleep(0.01)
         grower.kill()
-        self._queue.clear()
+        self._give_up_queue(recorder)
         self._runner.quit()
         total = self._runner.stats.total
         log.info("Locust counted %d requests, %d of them failures", total.num_requests, total.num_failures)
@@ -147,6 +148,17 @@ class Engine:
                 self.tally.users += 1
                 gevent.sleep(0)
 
+    def _give_up_queue(self, recorder: Recorder) -> None:
+        """What was due and found no user has a row like everything else that was due."""
+        now_ns = self._clock.now_ns()
+        for arrival, queued_at_ns in self._queue:
+            intended_ns = self._t0_ns + arrival.offset_ns
+            queued_ns = 0 if queued_at_ns is None else now_ns - queued_at_ns
+            self.tally.lags_ns.append(now_ns - intended_ns - queued_ns)
+            recorder.append(unsent_row(arrival, intended_ns, now_ns, queued_ns))
+        self._queue.clear()
+        self.tally.waiting = 0
+
     # --- the users ------------------------------------------------------------------------------
     def serve(self, user: Workload) -> None:
         """One turn of a user's task: take the next arrival, or wait for one, and perform it."""
@@ -184,10 +196,10 @@ class Engine:
 
     def _explain(self, op: Op, error: Exception) -> None:
         """An operation's method raised. Before it sent anything that is the locustfile's own fault;
-        after, the target may have answered nonsense: recorded, and the outcome stays what it was."""
+        after, the target may have answered nonsense: recorded, and nonsense is never ok."""
         if op.attempts == 0:
             self._on_bug(f"operation {op.kind!r} failed before it sent anything\n{traceback.format_exc()}")
-        op.note(f"locustfile: {type(error).__name__}: {str(error)[:120]}")
+        op.cannot_read(f"locustfile: {type(error).__name__}: {str(error)[:120]}")
         self._broken += 1
         if self._broken <= SHOWN_ERRORS:
             log.warning("operation %s (%s): %s", op.id, op.kind, traceback.format_exc())

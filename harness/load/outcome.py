@@ -11,6 +11,11 @@ that is not there promises nothing.
 | other 4xx | fail |
 | 503 with a valid Retry-After | fail |
 | anything else; timeout, reset, refused, half an answer | unknown |
+| 2xx whose body the locustfile cannot read | the operation is unknown |
+| none: load ended before a user was free for it | unknown, 0 attempts, never invoked |
+
+The last one had no effect for certain, yet it is no fail: the target has not refused it, it kept all
+users waiting, and latencies count what is unknown but not what was refused.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from gevent import monkey
 from harness.evidence.model import OPERATION_COLUMNS
 from harness.load.config import Folder, write_whole
 from harness.load.figures import Gauges, Meter
+from harness.load.schedule import Arrival
 
 FLUSH_S = 0.25
 LATE_NS = 100_000_000  # a second is frozen this long after its end
@@ -28,6 +29,8 @@ Row = tuple[Any, ...]
 _KIND, _INTENDED, _COMPLETED, _OUTCOME = (
     list(OPERATION_COLUMNS).index(name) for name in ("kind", "intended_ns", "completed_ns", "outcome")
 )
+
+_EMPTY: dict[str, Any] = dict.fromkeys(OPERATION_COLUMNS)
 
 # Locust replaces these in the whole process; the recorder needs the real ones.
 _start_thread = monkey.get_original("_thread", "start_new_thread")
@@ -58,6 +61,24 @@ class Tally:
         for past in [past for past in list(self.intended) if past <= second]:
             taken += self.intended.pop(past)
         return taken
+
+
+def unsent_row(arrival: Arrival, intended_ns: int, ended_ns: int, queued_ns: int) -> Row:
+    """Of an arrival that was due and never began: ``invoked_ns`` is not known."""
+    known = {
+        "seq": arrival.seq,
+        "id": arrival.id,
+        "kind": arrival.kind,
+        "key": arrival.key,
+        "subscriber": arrival.subscriber,
+        "intended_ns": intended_ns,
+        "completed_ns": ended_ns,
+        "attempts": 0,
+        "outcome": "unknown",
+        "error": "not sent: load ended before a user was free",
+        "queued_ns": queued_ns,
+    }
+    return tuple((_EMPTY | known).values())
 
 
 class Recorder:

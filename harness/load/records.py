@@ -20,6 +20,7 @@ from harness.evidence.model import OPERATION_COLUMNS
 ARROW_TYPES = {"BIGINT": pa.int64(), "VARCHAR": pa.string()}
 SCHEMA = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in OPERATION_COLUMNS.items()])
 CHUNK_ROWS = 50_000
+_INVOKED = list(OPERATION_COLUMNS).index("invoked_ns")
 
 
 def read_rows(path: Path) -> Iterator[tuple[Any, ...]]:
@@ -55,6 +56,11 @@ def unfinished_bytes(path: Path) -> int:
 def count(path: Path) -> int:
     """How many whole rows a record file has."""
     return sum(1 for _ in _rows(path))
+
+
+def count_begun(path: Path) -> int:
+    """How many of them are of operations that began; the others found no user before load ended."""
+    return sum(row[_INVOKED] is not None for row, _ in _rows(path))
 
 
 def write_parquet(operations_file: Path, parquet: Path) -> int:

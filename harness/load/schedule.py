@@ -45,6 +45,10 @@ class Arrival:
     seed: int
     earlier: Arrival | None = None
 
+    @property
+    def id(self) -> str:
+        return f"op-{self.seq}"
+
     def rng(self, purpose: str = "") -> random.Random:
         """The chance of this operation alone: the same for the same seed, ``seq`` and ``purpose``."""
         return random.Random(f"{self.seed}/{self.seq}/{purpose}")

@@ -91,7 +91,7 @@ class Op:
 
     @property
     def id(self) -> str:
-        return f"op-{self._arrival.seq}"
+        return self._arrival.id
 
     @property
     def kind(self) -> str:
@@ -217,8 +217,10 @@ class Op:
             self._concluded = "unknown"
         self._errors.append(error)
 
-    def note(self, error: str) -> None:
-        """Add to the recorded errors; the outcome stays as it is."""
+    def cannot_read(self, error: str) -> None:
+        """What was answered makes no sense: an ok that could not be read says nothing for certain."""
+        if self.outcome == "ok":
+            self._concluded = "unknown"
         self._errors.append(error)
 
     def row(self, completed_ns: int) -> tuple[Any, ...]:
