@@ -1,7 +1,7 @@
 -- id: BAL1
 -- title: A balance that was read was true at its time
 -- applies: balance
--- needs: select count(*) from operations where kind = 'balance' and outcome = 'ok'
+-- needs: select count(*) from operations where kind = 'balance' and outcome = 'ok' and result is not null
 --
 -- Two bounds on each read, from two sides, and a third on its age.
 -- By the ledger: it is the balance after one of the account's postings: none that was made after the
@@ -13,6 +13,7 @@
 -- the charges acknowledged by that instant; at least the opening balance less the charges and
 -- usage invoked until it ended.
 -- By its age: with nothing broken or recovering, a read is at most 3 s old (the replica may lag 2 s).
+-- And an answer that says ok has a balance in it.
 with reads as (
   select seq, id, 'sub:' || subscriber || ':main' as account_id, subscriber, result as balance_minor,
          (detail->>'version')::bigint as version, invoked_ns, completed_ns, ns(try_cast(detail->>'as_of' as timestamptz)) as as_of_ns,
@@ -79,3 +80,6 @@ from bounded where balance_minor not between least_minor and most_minor
 union all
 select id, 'too old, though nothing was broken', account_id, balance_minor, version, as_of_ns, null, invoked_ns
 from reads, trouble where as_of_ns < invoked_ns - 3_000_000_000 and not coalesce(invoked_ns between from_ns and to_ns, false)
+union all
+select id, 'answered ok, without a balance', 'sub:' || subscriber || ':main', null, null, null, null, invoked_ns
+from operations where kind = 'balance' and outcome = 'ok' and result is null

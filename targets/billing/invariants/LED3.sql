@@ -1,11 +1,14 @@
 -- id: LED3
 -- title: What was acknowledged stays in the ledger
 -- applies: charge
--- needs: select count(*) from operations where kind = 'charge' and outcome = 'ok'
+-- needs: select if((select count(*) >= 2 and bool_and(whole) from (select max(at_ns) >= (select load_ended_ns from timeline) - 2_000_000_000 and min(at_ns) <= (select load_started_ns from timeline) + 2_000_000_000 as whole from samples where name = 'role:db-primary' group by subject)), (select count(*) from operations where kind = 'charge' and outcome = 'ok'), 0)
 -- impact: acknowledged_writes_lost where problem = 'acknowledged, but not in the ledger'
 --
 -- Every acknowledged charge is posted exactly once, with its amount, to its subscriber; no charge is
--- posted that was refused or never asked for; and no two nodes lead on one timeline at one time.
+-- posted that was refused or never asked for; and no two nodes lead at one time, whatever their timelines
+-- (a promotion begins a new one, so two leaders are on two). To lead is to answer 200 as `primary`: whoever
+-- has the leader's lock answers 200 before it is promoted, still as `replica`. At one time is proved
+-- by three questions in a row to each, over more than the second that an answer may take.
 with asked as (
   select key, min(subscriber) as subscriber, min(amount_minor) as amount_minor, bool_or(outcome = 'ok') as acknowledged,
          bool_and(outcome = 'fail') as refused
@@ -20,9 +23,18 @@ compared as (
          coalesce(refused, false) as refused, a.amount_minor, p.sum_minor, coalesce(p.transactions, 0) as transactions,
          coalesce(account = other_account and account = 'sub:' || a.subscriber || ':main', true) as right_account
   from asked a full join posted p on p.key = a.key),
+roles as (
+  select at_ns, subject as node,
+         coalesce(value = 200 and json_extract_string(try_cast(text as json), '$.role') = 'primary', false) as leads
+  from samples where name = 'role:db-primary'),
 leaders as (
-  select at_ns, subject as node, try_cast(json_extract_string(try_cast(text as json), '$.timeline') as bigint) as timeline
-  from samples where name = 'role:db-primary' and value = 200)
+  select node, at_ns, row_number() over (partition by node order by at_ns)
+                      - row_number() over (partition by node, leads order by at_ns) as reign, leads from roles),
+reigns as (select node, reign, min(at_ns) as from_ns, max(at_ns) as to_ns from leaders where leads group by all),
+at_once as (
+  select a.node as node, b.node as other, a.reign as reign, b.reign as other_reign,
+         greatest(a.from_ns, b.from_ns) as from_ns, least(a.to_ns, b.to_ns) as to_ns
+  from reigns a join reigns b on a.node < b.node and a.from_ns <= b.to_ns and b.from_ns <= a.to_ns)
 select key as subject,
        case when not known then 'posted, but nobody asked for it'
             when refused then 'refused, but posted'
@@ -35,6 +47,8 @@ from compared
 where not known or (refused and transactions > 0) or (acknowledged and transactions = 0) or transactions > 1
    or (transactions = 1 and (not right_account or -sum_minor <> amount_minor))
 union all
-select a.node || ' and ' || b.node, 'two nodes lead on timeline ' || a.timeline || ' at ' || a.at_ns, null, null, count(*)
-from leaders a join leaders b on a.timeline = b.timeline and a.node < b.node and abs(a.at_ns - b.at_ns) < 250_000_000
-group by all
+select node || ' and ' || other, 'two nodes lead at one time, for ' || round((to_ns - from_ns) / 1e9, 1) || ' s', null, null, null
+from at_once o
+where to_ns - from_ns > 1_000_000_000
+  and (select count(*) from leaders l where l.node = o.node and l.reign = o.reign and leads and at_ns between from_ns and to_ns) >= 3
+  and (select count(*) from leaders l where l.node = o.other and l.reign = o.other_reign and leads and at_ns between from_ns and to_ns) >= 3

@@ -1,21 +1,24 @@
 -- id: MNT1
 -- title: In maintenance, refusals are announced and clean
 -- applies: maintenance
--- needs: select count(*) from edge.mode where mode = 'maintenance'
+-- needs: select count(*) from operations o join (select mode, committed_at_ns as from_ns, lead(committed_at_ns, 1, (select load_ended_ns from timeline)) over (order by epoch) as to_ns from edge.mode) c on c.mode = 'maintenance' and o.invoked_ns > from_ns + 500_000_000 and o.completed_ns < to_ns where o.kind <> 'balance' and o.status is not null
 --
--- Each window was announced before it opened. A write that was sent (half a second in: the mode must have got
--- about) and answered within it was
--- refused with 503 and Retry-After (the client counts it as failed only then), unless it has an answer
--- of its own (done, declined, over the limit). Where another fault lay in the same time, an operation
--- without an answer is that one's doing.
+-- Each window was announced before it opened. A write that was sent (half a second in: the mode must have
+-- got about) and answered within it was refused with 503 and a Retry-After that can be read, unless it has
+-- an answer of its own (done, declined, over the limit). The last answer counts, whatever became of the
+-- attempt before it. Where another fault lay in the same time, or the system was still recovering from it
+-- (within recover_within of its healing), an operation without an answer is that one's doing.
 with changes as (
   select mode, committed_at_ns as from_ns, lead(committed_at_ns) over (order by epoch) as to_ns, epoch from edge.mode),
 closed as (
   select epoch, from_ns, coalesce(to_ns, (select load_ended_ns from timeline)) as to_ns
   from changes where mode = 'maintenance'),
-other_faults as (select injected_ns, coalesce(healed_ns, injected_ns) as healed_ns from faults where fault <> 'maintenance'),
+other_faults as (
+  select injected_ns, least(coalesce(healed_ns, load_ended_ns) + recover_within_s * 1e9,
+                            greatest(healed_ns, (select max(end_ns) from windows where name in ('fault', 'recovery')))) as over_ns
+  from faults, timeline, experiment where fault <> 'maintenance' and injected_ns is not null),
 within as (
-  select o.*, c.from_ns, c.to_ns, try_cast(detail->>'retry_after' as double) as retry_after_s
+  select o.*, detail->>'retry_after' as retry_after
   from operations o join closed c on o.invoked_ns > c.from_ns + 500_000_000 and o.completed_ns < c.to_ns
   where o.kind not in ('balance'))
 select 'epoch ' || epoch as subject, 'the window was not announced beforehand' as problem, null as kind, null as status, from_ns as at_ns
@@ -24,12 +27,14 @@ from closed where not exists (
   where a.kind = 'maintenance' and a.published_at_ns < from_ns and a.starts_at_ns <= from_ns + 1_000_000_000
     and (a.ends_at_ns is null or a.ends_at_ns > from_ns))
 union all
-select coalesce(key, id), 'refused without Retry-After', kind, status, completed_ns
-from within where status = 503 and (outcome <> 'fail' or (detail->>'retry_after' is not null and not coalesce(retry_after_s >= 0, false)))
+select coalesce(key, id), 'refused without a Retry-After that can be read', kind, status, completed_ns
+from within where status = 503
+  and not coalesce(regexp_full_match(retry_after, '[0-9]+')
+                   or try_strptime(retry_after, '%a, %d %b %Y %H:%M:%S GMT') is not null, false)
 union all
 select coalesce(key, id), 'neither done nor cleanly refused', kind, status, completed_ns
 from within w where outcome = 'unknown' and status is distinct from 503
-  and not exists (select 1 from other_faults f where w.completed_ns > f.injected_ns and w.invoked_ns < f.healed_ns)
+  and not exists (select 1 from other_faults f where w.completed_ns > f.injected_ns and w.invoked_ns < f.over_ns)
 union all
 select coalesce(key, id), 'refused with another answer than 503', kind, status, completed_ns
 from within where outcome = 'fail' and status not in (402, 422, 503)

@@ -1,6 +1,6 @@
 -- id: PAY1
 -- title: No acknowledged payment is lost
--- applies: topup
+-- applies: topup topup_replay topup_conflict
 -- needs: select count(*) from operations where kind in ('topup', 'topup_replay') and outcome = 'ok' and coalesce(status, 200) < 400
 -- impact: acknowledged_writes_lost where credited_minor < amount_minor
 --

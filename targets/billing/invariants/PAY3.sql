@@ -1,6 +1,6 @@
 -- id: PAY3
 -- title: Every payment in doubt is resolved
--- applies: topup
+-- applies: topup topup_replay topup_conflict
 -- needs: select count(*) from operations where kind = 'topup'
 --
 -- unknown(k) => finally terminal; what the PSPs hold is what was credited, and that is nothing or

@@ -1,6 +1,6 @@
 -- id: PAY4
 -- title: Nobody pays or is credited twice
--- applies: topup
+-- applies: topup topup_replay topup_conflict
 -- needs: select count(*) from witness.psp where event = 'capture'
 -- impact: double_charges where live_captures > 1
 --

@@ -1,10 +1,10 @@
 -- id: PAY5
 -- title: The same key gives the same answer
 -- applies: topup_replay topup_conflict
--- needs: select count(*) from operations where kind in ('topup_replay', 'topup_conflict') and status is not null
+-- needs: select (select count(*) from operations r where kind = 'topup_replay' and ref is not null and exists (select 1 from operations o where o.key = r.key and o.id <> r.id and o.kind in ('topup', 'topup_replay') and o.ref is not null)) + (select count(*) from operations c where kind = 'topup_conflict' and status between 200 and 499 and status not in (408, 409, 425, 429) and exists (select 1 from operations o where o.key = c.key and o.kind in ('topup', 'topup_replay') and o.outcome = 'ok' and coalesce(o.status, 200) < 400 and o.completed_ns < c.invoked_ns))
 --
--- Same key and payload => same payment and same result. Another payload under the key of an
--- acknowledged payment => 422, and no effect.
+-- Same key and payload => same payment and same result, and the answer says which. Another payload under
+-- the key of an acknowledged payment => 422, and no effect. Only answers that can be compared are counted.
 with same as (select * from operations where kind in ('topup', 'topup_replay')),
 acknowledged as (
   select key, min(completed_ns) as acknowledged_ns, min(amount_minor) as amount_minor
@@ -17,6 +17,9 @@ from same where ref is not null group by key having count(distinct ref) > 1
 union all
 select key, 'one key, several results', string_agg(distinct result::varchar, ', ')
 from same where outcome = 'ok' and result is not null group by key having count(distinct result) > 1
+union all
+select key, 'acknowledged, without saying which payment or what amount', status::varchar
+from same where outcome = 'ok' and coalesce(status, 200) < 400 and (ref is null or result is null)
 union all
 select s.key, 'acknowledged, but its repetition was refused', s.status::varchar
 from same s join acknowledged a using (key)

@@ -1,11 +1,13 @@
 -- id: ROAM1
 -- title: TAP files are whole, in sequence, and copies are inert
 -- applies: settlement tap-in
--- needs: select count(*) from witness.partner where event in ('file_received', 'file_sent')
+-- needs: select count(*) from witness.partner where event = 'file_received' or (event = 'file_confirmed' and direction = 'in')
 --
 -- By the partners' log: each header's totals are those of its events; per partner and direction the
 -- sequences of the files that were taken run from 1 without a gap, each once; nothing that had to be
 -- rejected was sent. By our tables: the same files with the same totals, and no others.
+-- The partners' files are right, so we take each; but for those of a period whose settlement was being
+-- posted, which begins no earlier than the last of our own files of that period has arrived.
 with lines as (select * from witness.partner),
 exchanged as (
   select f.* from lines f where f.event = 'file_received'
@@ -13,6 +15,10 @@ exchanged as (
   select s.* from lines s join lines c
     on c.event = 'file_confirmed' and c.direction = 'in' and c.period = s.period and c.ordinal = s.ordinal
   where s.event = 'file_sent'),
+closing as (
+  select r.period, greatest(r.started_at_ns, max(f.transmitted_at_ns)) as from_ns
+  from roaming.settlement_run r left join roaming.tap_file f on f.period = r.period and f.direction = 'out'
+  where r.state in ('posting', 'done') group by r.period, r.started_at_ns),
 events as (
   select f.seq, count(e.seq) as events, coalesce(sum(e.charge_minor), 0) as events_minor,
          count(distinct e.record_id) as records
@@ -36,6 +42,10 @@ having min(sequence) <> 1 or max(sequence) <> count(*) or count(distinct sequenc
 union all
 select r.partner || ':out:' || r.sequence, 'a file was sent that had to be rejected', r.event_count || ' for ' || r.total_minor, null
 from lines r where r.event = 'file_rejected' and r.direction = 'out'
+union all
+select r.partner || ':in:' || r.sequence, 'we refused a file that had to be taken', r.event_count || ' for ' || r.total_minor, null
+from lines r left join closing c using (period)
+where r.event = 'file_rejected' and r.direction = 'in' and not coalesce(r.at_ns > c.from_ns, false)
 union all
 select partner || ':' || direction || ':' || sequence, 'our own file does not agree with its events',
        event_count || ' for ' || total_minor, events || ' for ' || events_minor

@@ -1,12 +1,14 @@
 -- id: ROAM2
 -- title: Both sides of a settlement agree to the minor unit
 -- applies: settlement
--- needs: select count(*) from witness.partner where event = 'tap_event'
+-- needs: select coalesce(sum(f.event_count), 0)::bigint from witness.partner f where f.event = 'file_received' or (f.event = 'file_sent' and exists (select 1 from witness.partner c where c.event = 'file_confirmed' and c.direction = 'in' and c.period = f.period and c.ordinal = f.ordinal))
 -- impact: settlement_differences
 --
 -- Out: every visitor's record that a client sent and we accepted is one TAP event with the oracle's
 -- price (client's units, tariff written down here, half up); what was filed in a period is what the
 -- partner received; our receivable is the sum of what the partner received. In: the mirror.
+-- What came before a settlement began is in its files, without a margin: an event's instant is drawn before
+-- its commit, and the settlement waits for all that have drawn one before it looks for what to file.
 with tariff(service, price_micro) as (values ('data', 20_000), ('voice', 150_000), ('sms', 5_000_000)),
 sent as (
   select key, min(detail->>'partner') as partner, bool_or(outcome = 'ok') as accepted, bool_and(outcome = 'fail') as refused,

@@ -1,7 +1,7 @@
 -- id: ROAM3
 -- title: Each partner, period and direction is settled exactly once
 -- applies: settlement
--- needs: select count(*) from jobs where job = 'settlement'
+-- needs: select count(distinct (f.period, f.partner, f.direction)) from witness.partner f where f.event = 'file_received' or (f.event = 'file_sent' and exists (select 1 from witness.partner c where c.event = 'file_confirmed' and c.direction = 'in' and c.period = f.period and c.ordinal = f.ordinal))
 --
 -- The run that was asked for is done; each of its sides has one event and one posting, whose legs are
 -- the accounts and the total of that side.

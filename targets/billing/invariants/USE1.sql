@@ -6,7 +6,7 @@
 --
 -- Accepted records = rated plus suspended, each in exactly one, and each as the client sent it. The
 -- oracle rates the client's units by the tariff written down here, half up. A home subscriber's record
--- is debited exactly once, a visitor's never.
+-- is debited exactly once, a visitor's never: that one becomes an event to bill its partner with.
 with tariff(service, price_micro) as (values ('data', 20_000), ('voice', 150_000), ('sms', 5_000_000)),
 sent as (
   select key, min(kind) as kind, min(subscriber) as subscriber, min(detail->>'service') as service,
@@ -28,19 +28,22 @@ places as (
   from (select record_id as key, 'raw' as place from mediation.cdr_raw
         union all select record_id, 'rated' from mediation.cdr_rated
         union all select record_id, 'suspended' from mediation.suspense
-        union all select key, 'debited' from debits)
+        union all select key, 'debited' from debits
+        union all select record_id, 'billed' from roaming.tap_event where direction = 'out')
   group by key),
 joined as (
   select coalesce(o.key, p.key) as key, o.* exclude (key), coalesce(p.raw, 0) as raw, coalesce(p.rated, 0) as rated,
          coalesce(p.suspended, 0) as suspended, r.charge_minor, r.subscriber as rated_subscriber, r.units as rated_units,
-         r.service as rated_service, r.visitor_of, coalesce(d.debits, 0) as debits, d.debited_minor, d.account
+         r.service as rated_service, r.visitor_of, coalesce(d.debits, 0) as debits, d.debited_minor, d.account,
+         e.record_id is not null as billed, e.partner as billed_partner, e.charge_minor as billed_minor
   from oracle o full join places p on p.key = o.key
   left join mediation.cdr_rated r on r.record_id = coalesce(o.key, p.key)
-  left join debits d on d.key = coalesce(o.key, p.key)),
+  left join debits d on d.key = coalesce(o.key, p.key)
+  left join roaming.tap_event e on e.direction = 'out' and e.record_id = coalesce(o.key, p.key)),
 judged as (
   select *, case
     when kind is null then 'nobody sent this record'
-    when refused and (raw > 0 or rated > 0 or debits > 0) then 'refused, but taken all the same'
+    when refused and (raw > 0 or rated > 0 or debits > 0 or billed) then 'refused, but taken all the same'
     when accepted and raw = 0 then 'accepted, and lost'
     when raw > 0 and rated + suspended = 0 then 'neither rated nor suspended'
     when raw = 0 and rated + suspended > 0 then 'rated or suspended, but not among the accepted records'
@@ -55,6 +58,9 @@ judged as (
     when debits > 0 and (rated = 0 or partner is not null) then 'debited, though it is not the subscriber''s to pay'
     when debits = 1 and debited_minor <> price_minor then 'debited with another amount'
     when debits = 1 and account <> 'sub:' || subscriber || ':main' then 'debited to somebody else'
+    when rated > 0 and partner is not null and not billed then 'rated, but its partner is not billed'
+    when billed and (rated = 0 or partner is null) then 'billed to a partner, though it is not the partner''s to pay'
+    when billed and (billed_partner <> partner or billed_minor <> price_minor) then 'billed to another partner or at another price'
   end as problem
   from joined)
 select key as subject, problem, service, units, price_minor, charge_minor, debited_minor, raw, rated, suspended, debits
