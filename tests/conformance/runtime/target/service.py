@@ -72,6 +72,8 @@ def deaf(_: str) -> tuple[int, str]:
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections stay open, as services' do
+
     def do_GET(self) -> None:
         path, _, argument = self.path.lstrip("/").partition("/")
         simple = {
@@ -89,6 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             status, text = 404, self.path
         self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         self.wfile.write(text.encode())
 
