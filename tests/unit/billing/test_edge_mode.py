@@ -1,4 +1,4 @@
-"""A change of mode waits for what the new mode refuses, and for nothing else."""
+"""A change of mode waits for what the new mode refuses, and for nothing else; an announcement shows once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from billing.common import Metrics
+from billing.common import CommitInDoubt, Metrics
 from billing.edge import mode
+from billing.edge.announcements import Board
 from billing.edge.mode import InForce, Kind, Modes
 
 
@@ -48,3 +49,27 @@ def test_only_what_the_new_mode_refuses_is_waited_for(
     ended, waited_s = asyncio.run(scenario())
     assert ended is drained
     assert (waited_s < 0.05) is drained
+
+
+def test_an_announcement_whose_storing_ended_in_doubt_is_shown_once() -> None:
+    rows: list[dict[str, Any]] = []
+    columns = ("id", "kind", "message", "starts_at", "ends_at", "published_at")
+
+    class StoresInSilence:
+        async def execute(self, _: str, *fields: Any) -> None:
+            rows[:] = [dict(zip(columns, fields, strict=True))]
+            raise CommitInDoubt
+
+        async def fetch(self, _: str) -> list[dict[str, Any]]:
+            return rows
+
+    async def scenario() -> list[dict[str, Any]]:
+        board = Board(StoresInSilence())  # type: ignore[arg-type]
+        _, stored = await board.publish({"kind": "outage", "message": "we know"})
+        assert not stored
+        looking = asyncio.create_task(board.run())
+        await asyncio.sleep(0.02)
+        looking.cancel()
+        return board.shown()
+
+    assert [shown["message"] for shown in asyncio.run(scenario())] == ["we know"]

@@ -53,8 +53,9 @@ class Board:
     def shown(self) -> list[dict[str, Any]]:
         """Newest first."""
         now = datetime.now(UTC)
-        live = [a for a in (*self._unstored, *self._stored) if a.ends_at is None or a.ends_at > now]
-        return [a.public() for a in live[:SHOWN]]
+        # One whose storing ended in doubt may be among both.
+        known = {a.id: a for a in (*self._unstored, *self._stored) if a.ends_at is None or a.ends_at > now}
+        return [a.public() for a in list(known.values())[:SHOWN]]
 
     async def publish(self, body: dict[str, Any]) -> tuple[Announcement, bool]:
         """Show an announcement; whether it is stored already. Raises Problem."""
