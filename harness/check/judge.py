@@ -1,12 +1,16 @@
 """The verdict on a stored run: pure over its folder, so it can be given again at any time.
 
-What makes a run inconclusive stands in ``soundness``. Two of these also take the edge off a
-failure, because they make it doubtful itself: an incomplete history, or an aborted run, convicts
-nobody; a load that was not kept up convicts nobody of slowness.
+What makes a run inconclusive stands in ``soundness``. Some of these also take the edge off a failure,
+because they make it doubtful itself: an incomplete history, an aborted run, or a part of the harness
+that broke, convicts nobody; a load that was not kept up convicts nobody of slowness.
+
+An invariant that is violated fails the run whether or not an expectation names it; one that cannot be
+said counts only where one does.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +24,7 @@ from harness.check import soundness
 from harness.check.impact import impact
 from harness.check.invariants import Found, InvariantFile, parse_invariant, run_invariant
 from harness.check.objectives import Figures
+from harness.check.punctuality import Punctuality
 from harness.check.recovery import Recovery, recover
 from harness.check.stories import tell_stories
 from harness.check.verdict import (
@@ -39,8 +44,10 @@ from harness.evidence.model import Environment, FaultRecord, JobRecord, Timeline
 from harness.evidence.views import add_table, open_evidence
 from harness.experiment.model import Experiment, InvariantsHold, Objective
 from harness.experiment.target import TargetSpec
+from harness.plan import Plan
 
 T = TypeVar("T")
+NOWHERE = "none"  # runtime and engine of a run that never came up
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Case:
     timeline: Timeline
     faults: tuple[FaultRecord, ...]
     jobs: tuple[JobRecord, ...]
+    plan: Plan | None
 
     @classmethod
     def read(cls, folder: RunFolder) -> Case:
@@ -68,14 +76,27 @@ class Case:
             timeline,
             _or(aborted, folder.read_faults, tuple),
             _or(aborted, folder.read_jobs, tuple),
+            _or(True, folder.read_plan, lambda: None),
         )
 
     @property
-    def present(self) -> frozenset[str]:
-        """The kinds, faults and jobs of this experiment, for which invariants may apply."""
+    def ended_ns(self) -> int:
+        """The end of load, as far as it got."""
+        return self.timeline.load_ended_ns or self.timeline.steady_ended_ns
+
+    def present(self, connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+        """The kinds, faults and jobs of this experiment, for which invariants may apply.
+
+        Kinds that were sent count, too: a repetition that finds nothing to repeat becomes what it repeats.
+        """
         kinds = {kind for kind, weight in self.experiment.load.mix.items() if weight > 0}
+        try:
+            sent = connection.execute("select distinct kind from operations").fetchall()
+        except duckdb.Error:  # unreadable operations are a doubt of their own
+            sent = []
         faults = {fault.fault for fault in self.experiment.faults}
-        return frozenset(kinds | faults | {job.run for job in self.experiment.jobs})
+        jobs = {job.run for job in self.experiment.jobs}
+        return frozenset(kinds | {kind for (kind,) in sent} | faults | jobs)
 
 
 def _or(excused: bool, read: Callable[[], T], otherwise: Callable[[], T]) -> T:
@@ -90,7 +111,7 @@ def _or(excused: bool, read: Callable[[], T], otherwise: Callable[[], T]) -> T:
 def _nowhere(folder: RunFolder) -> Environment:
     """Of a run that was aborted before it came up."""
     return Environment(
-        run_id=folder.path.name, seed=folder.read_plan().seed, runtime="none", toxiproxy="none"
+        run_id=folder.path.name, seed=folder.read_plan().seed, runtime=NOWHERE, toxiproxy=NOWHERE
     )
 
 
@@ -111,11 +132,11 @@ def judge(folder: RunFolder) -> Verdict:
 
 
 def _judge(case: Case, connection: duckdb.DuckDBPyConnection) -> Verdict:
-    recovery, windows, doubts = _phases(case, connection)
+    load = case.plan.load if case.plan else None
+    punctuality = Punctuality(connection, load, case.timeline.load_started_ns)
+    recovery, windows, doubts = _phases(case, connection, punctuality)
     invariants, by_figure = _invariants(case, connection, doubts)
-    figures = Figures(
-        connection, case.spec, windows, recovery, case.timeline.load_ended_ns or case.timeline.steady_ended_ns
-    )
+    figures = Figures(connection, case.spec, windows, recovery, case.ended_ns, punctuality)
     expectations = tuple(
         _tempered(
             figures.judge(expectation)
@@ -126,7 +147,8 @@ def _judge(case: Case, connection: duckdb.DuckDBPyConnection) -> Verdict:
         )
         for expectation in case.experiment.expect
     )
-    verdict = worst([*(e.verdict for e in expectations), *(doubt.answer for doubt in doubts)])
+    violated = [_convicting(doubts) for invariant in invariants if invariant.verdict == "fail"]
+    verdict = worst([*(e.verdict for e in expectations), *violated, *(doubt.answer for doubt in doubts)])
     started = case.timeline.load_started_ns
     return Verdict(
         name=case.experiment.name,
@@ -141,21 +163,22 @@ def _judge(case: Case, connection: duckdb.DuckDBPyConnection) -> Verdict:
         invariants=invariants,
         faults=tuple(_fault_verdict(record, started) for record in case.faults),
         impact=_impact(case, connection, recovery, by_figure),
-        reasons=_reasons(expectations, _meant(case.experiment, invariants), doubts),
+        reasons=_reasons(expectations, invariants, doubts),
         replay=_replay(case),
     )
 
 
 def _phases(
-    case: Case, connection: duckdb.DuckDBPyConnection
+    case: Case, connection: duckdb.DuckDBPyConnection, punctuality: Punctuality
 ) -> tuple[Recovery, dict[str, Span], tuple[soundness.Doubt, ...]]:
     """Recovery, the windows (also as tables, for the invariants), and what makes the run doubtful."""
     broken: tuple[soundness.Doubt, ...] = ()
     try:
         recovery = recover(connection, case.timeline)
-        steady = soundness.steady_success(connection, case.timeline)
+        seen = soundness.see(connection, case.timeline, case.faults, punctuality)
     except duckdb.Error as error:
-        recovery, steady = Recovery(case.timeline.last_healing_ns, None, {}, judged=False), {}
+        recovery = Recovery(case.timeline.last_healing_ns, None, {}, judged=False)
+        seen = soundness.Seen({}, {})
         broken = (soundness.Doubt("inconclusive", f"the operations cannot be read: {error}", spoils="all"),)
     windows = dict(windows_of(case.timeline, recovery))
     columns = {"name": "VARCHAR", "start_ns": "BIGINT", "end_ns": "BIGINT"}
@@ -166,7 +189,7 @@ def _phases(
     rows = [("", recovery.overall_ns, recovery.judged)]
     rows += [(function, at_ns, True) for function, at_ns in recovery.by_function.items()]
     add_table(connection, "recovery", columns, rows)
-    doubts = soundness.doubts(case.experiment, case.timeline, case.faults, case.jobs, steady)
+    doubts = soundness.doubts(case.experiment, case.spec, case.timeline, case.faults, case.jobs, seen)
     return recovery, windows, doubts + broken
 
 
@@ -176,16 +199,23 @@ def _invariants(
 ) -> tuple[tuple[InvariantVerdict, ...], Counter[str]]:
     """All invariants of the target, and their violations by business figure."""
     verdicts, by_figure = [], Counter[str]()
+    present = case.present(connection)
     for known in case.spec.invariants.values():
         try:
             text = (Path(case.spec.folder) / known.file).read_text(encoding="utf-8")
             file = parse_invariant(text, known.file)
         except (OSError, TargetError) as error:
             verdicts.append(
-                InvariantVerdict(id=known.id, title=known.title, verdict="inconclusive", reason=str(error))
+                InvariantVerdict(
+                    id=known.id,
+                    title=known.title,
+                    verdict="inconclusive",
+                    asked=_asked(case.experiment, known.id),
+                    reason=str(error),
+                )
             )
             continue
-        found = _if_timing_tells(run_invariant(connection, file, case.present), file, doubts)
+        found = _if_timing_tells(run_invariant(connection, file, present), file, doubts)
         if file.head.impact and found.impact is not None:
             by_figure[file.head.impact[0]] += found.impact
         verdicts.append(_invariant_verdict(case, connection, file, found))
@@ -193,8 +223,11 @@ def _invariants(
 
 
 def _if_timing_tells(found: Found, file: InvariantFile, doubts: tuple[soundness.Doubt, ...]) -> Found:
-    """Where time itself is in doubt, whatever came too late convicts nobody: it may be the machine's."""
-    late = next((doubt for doubt in doubts if doubt.spoils == "figures"), None)
+    """Where time itself is in doubt, whatever came too late convicts nobody: it may be the machine's.
+
+    Without a sound steady state there is nothing that a late answer, or a recovery, could be held against.
+    """
+    late = next((doubt for doubt in doubts if doubt.spoils in ("figures", "steady")), None)
     if found.answer != "fail" or late is None or not file.head.liveness:
         return found
     return replace(found, answer="inconclusive", reason=late.text)
@@ -213,6 +246,7 @@ def _invariant_verdict(
         id=file.id,
         title=file.head.title,
         verdict=found.answer,
+        asked=_asked(case.experiment, file.id),
         checked=found.checked,
         violations=found.violations,
         examples=tuple(
@@ -230,7 +264,7 @@ def _invariants_hold(
     meant = [
         invariant
         for invariant in invariants
-        if _means(expectation, invariant) and invariant.verdict != "not_applicable"
+        if _means(expectation, invariant.id) and invariant.verdict != "not_applicable"
     ]
     answer = worst(invariant.verdict for invariant in meant)
     names = {kind: ", ".join(i.id for i in meant if i.verdict == kind) for kind in ("fail", "inconclusive")}
@@ -240,14 +274,18 @@ def _invariants_hold(
     return ExpectationVerdict(text=expectation.text, verdict=answer, reason=reason)
 
 
-def _means(expectation: InvariantsHold, invariant: InvariantVerdict) -> bool:
-    return any(fnmatchcase(invariant.id, pattern) for pattern in expectation.patterns)
+def _means(expectation: InvariantsHold, invariant: str) -> bool:
+    return any(fnmatchcase(invariant, pattern) for pattern in expectation.patterns)
 
 
-def _meant(experiment: Experiment, invariants: Sequence[InvariantVerdict]) -> list[InvariantVerdict]:
-    """Those that some expectation of the experiment asks for; the others are told, and do not count."""
-    holds = [expectation for expectation in experiment.expect if isinstance(expectation, InvariantsHold)]
-    return [invariant for invariant in invariants if any(_means(hold, invariant) for hold in holds)]
+def _asked(experiment: Experiment, invariant: str) -> bool:
+    """Whether some expectation of the experiment names it."""
+    return any(_means(e, invariant) for e in experiment.expect if isinstance(e, InvariantsHold))
+
+
+def _convicting(doubts: Sequence[soundness.Doubt]) -> Answer:
+    """What a violated invariant makes of the run."""
+    return "inconclusive" if any(doubt.spoils == "all" for doubt in doubts) else "fail"
 
 
 # --- putting it together ------------------------------------------------------------------------
@@ -288,15 +326,24 @@ def _reasons(
         text = f"{expectation.text}: "
         text += "broken" if expectation.verdict == "fail" else "cannot be said"
         if expectation.measured is not None:
-            text += f", measured {expectation.measured:g} {expectation.unit}".rstrip()
+            text += f", measured {_figure(expectation)} {expectation.unit}".rstrip()
         said[expectation.verdict].append(text + (f" ({expectation.reason})" if expectation.reason else ""))
-    convicting: Answer = "inconclusive" if any(doubt.spoils == "all" for doubt in doubts) else "fail"
     for invariant in invariants:
         if invariant.verdict == "fail":
-            said[convicting].append(f"{invariant.id} {invariant.title}: {invariant.violations} violations")
-        elif invariant.verdict == "inconclusive":
+            text = f"{invariant.id} {invariant.title}: {invariant.violations} violations"
+            said[_convicting(doubts)].append(text + ("" if invariant.asked else " (no expectation names it)"))
+        elif invariant.verdict == "inconclusive" and invariant.asked:
             said["inconclusive"].append(f"{invariant.id} {invariant.title}: {invariant.reason}")
     return tuple(said["fail"] + said["inconclusive"])
+
+
+def _figure(expectation: ExpectationVerdict) -> str:
+    """What was measured, with digits enough to tell it from its limit."""
+    value, limit = expectation.measured, expectation.limit
+    digits = 6
+    while digits < 17 and value != limit and f"{value:.{digits}g}" == f"{limit:.{digits}g}":
+        digits += 1
+    return f"{value:.{digits}g}"
 
 
 def _impact(
@@ -316,9 +363,10 @@ def _fault_verdict(record: FaultRecord, started_ns: int) -> FaultVerdict:
     return FaultVerdict(
         fault=record.fault,
         on=record.touches,
-        at=round(((injected or started_ns) - started_ns) / 1e9, 3),
+        at=None if injected is None else round((injected - started_ns) / 1e9, 3),
         proved=record.proof.proved,
         proof=record.proof.text,
+        heal_error=record.heal_error,
         **{"for": length},
     )
 
@@ -330,13 +378,20 @@ def _seconds(span: Span, started_ns: int) -> WindowVerdict:
 
 
 def _replay(case: Case) -> str:
-    """The same again: the stored experiment file with the seed, runtime and mutant of this run."""
+    """The same again: the stored experiment file with the seed, runtime, engine and mutant of this run.
+
+    A run that was aborted before it came up had no runtime and no engine yet.
+    """
     environment = case.environment
     words = ["ledgerquake", "run", str(case.folder.path / "experiment.yaml")]
-    words += ["--seed", str(environment.seed), "--runtime", environment.runtime]
+    words += ["--seed", str(environment.seed)]
+    if environment.runtime != NOWHERE:
+        words += ["--runtime", environment.runtime]
+    if environment.toxiproxy != NOWHERE:
+        words += ["--toxiproxy", environment.toxiproxy.partition(" ")[0]]
     if environment.mutant:
         words += ["--mutant", environment.mutant]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _crashed(case: Case, error: Exception) -> Verdict:

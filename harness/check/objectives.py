@@ -10,7 +10,9 @@ stall cannot hide behind the operations it kept from being sent.
 | ``throughput`` | functions | operations that ended ok, per second |
 | ``recovery`` | functions | ms from the last healing until as good as steady, see ``recovery`` |
 
-Fewer than 20 operations say nothing: inconclusive.
+Fewer than 20 operations say nothing: inconclusive. So does a window in which the load generator was late
+(``punctuality``), and a failure that would be none if the generator's own lateness, and answers that the
+locustfile could not read, were not held against the target.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from harness.check.invariants import CannotCheck, single_select, time_limit
-from harness.check.recovery import Recovery
+from harness.check.punctuality import BEGAN_NS, LATE, Punctuality
+from harness.check.recovery import CELL_NS, HOLD_CELLS, Recovery
+from harness.check.soundness import UNREADABLE
 from harness.check.verdict import Answer, ExpectationVerdict
 from harness.check.windows import Span
 from harness.experiment.model import Objective
@@ -59,30 +63,69 @@ class Figures:
     windows: Mapping[str, Span]
     recovery: Recovery
     ended_ns: int
+    punctuality: Punctuality
 
     def judge(self, objective: Objective) -> ExpectationVerdict:
         """The verdict on one objective."""
+        measured = Measured(None)
+        answer: Answer = "inconclusive"
         try:
             measured = self.measure(objective)
+            if measured.value is not None:
+                met = COMPARE[objective.op](measured.value, objective.limit)
+                doubt = self._doubt(objective, met)
+                answer = "inconclusive" if doubt else "pass" if met else "fail"
+                measured = replace(measured, reason=doubt or measured.reason)
         except CannotCheck as error:
             measured = Measured(None, str(error))
         except duckdb.Error as error:
             measured = Measured(None, f"the checker crashed: {type(error).__name__}: {error}")
-        answer: Answer = "inconclusive"
-        if measured.value is not None:
-            answer = "pass" if COMPARE[objective.op](measured.value, objective.limit) else "fail"
         finite = measured.value is not None and math.isfinite(measured.value)
         return ExpectationVerdict(
             text=objective.text,
             verdict=answer,
-            measured=round(measured.value or 0.0, 3) if finite else None,
+            measured=measured.value if finite else None,
             limit=objective.limit,
             window=objective.window,
             unit=UNITS.get(objective.metric, "ms"),
             reason="" if answer == "pass" else measured.reason,
         )
 
-    def measure(self, objective: Objective) -> Measured:
+    def _doubt(self, objective: Objective, met: bool) -> str | None:
+        """Why what was measured, met or not, says nothing of the target. Raises duckdb.Error."""
+        for name, span in self._rests_on(objective, met).items():
+            if complaint := self.punctuality.complaint(span):
+                return f"the load generator was late in {name}: {complaint}"
+        if met or objective.metric == "recovery" or objective.subject in self.spec.measures:
+            return None
+        kindly = self.measure(objective, kindly=True).value
+        if kindly is None or not COMPARE[objective.op](kindly, objective.limit):
+            return None
+        if objective.metric in UNITS:
+            without = "if the answers that the locustfile could not read were counted as ok"
+        else:
+            without = "but for the load generator's own lateness"
+        return f"it would be {kindly:.6g} {UNITS.get(objective.metric, 'ms')} {without}"
+
+    def _rests_on(self, objective: Objective, met: bool) -> dict[str, Span]:
+        """The spans of load, by name, without which the objective says nothing.
+
+        A recovery that came in time rests on steady and on its hold alone: whatever was late before it
+        can only have delayed it. One that did not come in time may have been delayed so.
+        """
+        if objective.metric != "recovery":
+            return {objective.window: self.windows[objective.window]}
+        healed_ns = self.recovery.healed_ns or self.ended_ns
+        recovered_ns = self.recovery.by_function.get(objective.subject)
+        if recovered_ns is None:
+            return {"the time after the healing": Span(healed_ns, self.ended_ns)}
+        held_ns = min(recovered_ns + HOLD_CELLS * CELL_NS, self.ended_ns)
+        if met:
+            return {"steady": self.windows["steady"], "the hold": Span(recovered_ns, held_ns)}
+        return {"the time after the healing": Span(healed_ns, held_ns)}
+
+    def measure(self, objective: Objective, *, kindly: bool = False) -> Measured:
+        """``kindly``: what may be the generator's or the locustfile's doing is overlooked."""
         if objective.metric == "recovery":
             return self._recovery(objective)
         span = self.windows.get(objective.window)
@@ -92,12 +135,14 @@ class Figures:
             return self._of_measure(objective, span)
         if objective.subject not in self.spec.functions:
             return Measured(None, f"the target has no function or measure {objective.subject!r}")
-        return self._of_function(objective, span)
+        return self._of_function(objective, span, kindly)
 
-    def _of_function(self, objective: Objective, span: Span) -> Measured:
+    def _of_function(self, objective: Objective, span: Span, kindly: bool) -> Measured:
+        served_well = f"(outcome = 'ok' or {UNREADABLE})" if kindly else "outcome = 'ok'"
+        began_ns = f"if({LATE}, {BEGAN_NS}, intended_ns)" if kindly else "intended_ns"
         row = self.connection.execute(
-            """
-            select count(*), count(*) filter (outcome = 'ok'), count(*) filter (outcome <> 'fail')
+            f"""
+            select count(*), count(*) filter ({served_well}), count(*) filter (outcome <> 'fail')
             from operations where counted_ns >= $start and counted_ns < $end
               and kind in (select kind from functions where function = $function)
             """,
@@ -114,8 +159,8 @@ class Figures:
             return Measured(None, f"only {served} of {due} operations were not refused; {FEWEST} are needed")
         return self._statistic(
             objective.metric,
-            """
-            select (coalesce(completed_ns, $ended) - intended_ns) / 1e6 as value_ms from operations
+            f"""
+            select (coalesce(completed_ns, $ended) - {began_ns}) / 1e6 as value_ms from operations
             where counted_ns >= $start and counted_ns < $end and outcome <> 'fail'
               and kind in (select kind from functions where function = $function)
             """,

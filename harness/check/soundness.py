@@ -1,7 +1,9 @@
 """Whether a run can be judged at all: was the load kept up, the system steady, each fault proved?
 
 Each finding is a ``Doubt``. Most make the run inconclusive; work that is still pending when its time
-is over is the system's own failure. Pure, but for one question to the operations.
+is over is the system's own failure. What our own parts broke (a witness that died, a link engine, a
+fault that could not be healed) spoils every failure: it may be our doing, so it convicts nobody.
+``see`` asks the operations; all the rest is pure.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ from typing import Literal
 
 import duckdb
 
+from harness.check.punctuality import ABSENT_SHARE, LAG_P99_MS, Punctuality
+from harness.check.windows import Span
 from harness.evidence.model import FaultRecord, JobRecord, Timeline
 from harness.experiment.model import Experiment, Objective
+from harness.experiment.target import TargetSpec
 
 STEADY_SUCCESS_PERCENT = 99.0
 FEWEST_STEADY = 20
 SENT_SHARE = 0.99
-LAG_P99_MS = 100.0
+MOST_SAID = 200
+HARNESS_PARTS = frozenset({"toxiproxy", "load"})  # as deaths name them
+UNREADABLE = "coalesce(contains(error, 'locustfile: '), false)"
 
 
 Answer = Literal["fail", "inconclusive"]
@@ -33,27 +40,62 @@ class Doubt:
     spoils: Literal["none", "steady", "figures", "all"] = "none"
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the operations tell. ``steady``: operations due and ok in steady, by function.
+
+    ``unmet``: by fault id, why the load was not there while it lasted. ``unreadable``: kind, how many
+    answers the locustfile could not read, and what it said of one of them.
+    """
+
+    steady: Mapping[str, tuple[int, int]]
+    unmet: Mapping[str, str]
+    unreadable: tuple[tuple[str, int, str], ...] = ()
+
+
+def see(
+    connection: duckdb.DuckDBPyConnection,
+    timeline: Timeline,
+    faults: Sequence[FaultRecord],
+    punctuality: Punctuality,
+) -> Seen:
+    """Ask the operations. Raises duckdb.Error."""
+    ended_ns = timeline.load_ended_ns or timeline.steady_ended_ns
+    unmet = {}
+    for fault in faults:
+        if fault.injected_ns is not None:
+            span = Span(fault.injected_ns, min(fault.healed_ns or ended_ns, ended_ns))
+            if complaint := punctuality.complaint(span, ABSENT_SHARE):
+                unmet[fault.id] = complaint
+    unreadable = connection.execute(
+        f"select kind, count(*), min(error) from operations where {UNREADABLE} group by kind order by kind"
+    ).fetchall()
+    return Seen(_steady_success(connection, timeline), unmet, tuple(unreadable))
+
+
 def doubts(
     experiment: Experiment,
+    spec: TargetSpec,
     timeline: Timeline,
     faults: Sequence[FaultRecord],
     jobs: Sequence[JobRecord],
-    steady: Mapping[str, tuple[int, int]],
+    seen: Seen,
 ) -> tuple[Doubt, ...]:
-    """All findings. ``steady``: operations due and ok in steady, by function."""
+    """All findings."""
     return (
         *_aborted(timeline),
         *_load(timeline),
-        *_steady(experiment, steady),
-        *_faults(experiment, faults),
-        *_deaths(timeline),
+        *_unreadable(seen),
+        *_steady(experiment, seen.steady),
+        *_faults(experiment, faults, seen.unmet),
+        *_deaths(timeline, spec),
+        *_moved(timeline),
         *_pending(experiment, timeline),
         *_jobs(experiment, jobs),
     )
 
 
-def steady_success(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> dict[str, tuple[int, int]]:
-    """Operations due and ok before the first fault, by function. Raises duckdb.Error."""
+def _steady_success(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> dict[str, tuple[int, int]]:
     rows = connection.execute(
         """
         select function, count(*), count(*) filter (outcome = 'ok')
@@ -77,8 +119,9 @@ def _load(timeline: Timeline) -> Iterator[Doubt]:
     if load.recorded != load.sent:
         text = f"the history is incomplete: {load.sent} operations were sent, {load.recorded} recorded"
         yield Doubt("inconclusive", text, spoils="all")
-    if load.exit_code != 0:
-        yield Doubt("inconclusive", f"the load generator ended with exit code {load.exit_code}")
+    if load.exit_code != 0:  # killed, it lost what it had not written yet
+        text = f"the load generator ended with exit code {load.exit_code}"
+        yield Doubt("inconclusive", text, spoils="all")
     if load.sent < SENT_SHARE * load.scheduled or load.scheduled == 0:
         text = f"load fell behind: {load.sent} of {load.scheduled} scheduled operations were sent"
         yield Doubt("inconclusive", text, spoils="figures")
@@ -87,6 +130,17 @@ def _load(timeline: Timeline) -> Iterator[Doubt]:
             f"load came late: p99 of its lag was {load.lag_p99_ms:.0f} ms, at most {LAG_P99_MS:.0f} ms may be"
         )
         yield Doubt("inconclusive", text, spoils="figures")
+
+
+def _unreadable(seen: Seen) -> Iterator[Doubt]:
+    """The target answered nonsense, or the locustfile reads it wrong: nobody here can tell which.
+
+    A failed objective stands unless it would be met with these operations counted as ok.
+    """
+    for kind, count, error in seen.unreadable:
+        said = error[error.index("locustfile: ") :][:MOST_SAID]
+        text = f"the locustfile could not read the answer of {count} {kind} operations ({said})"
+        yield Doubt("inconclusive", text)
 
 
 def _steady(experiment: Experiment, steady: Mapping[str, tuple[int, int]]) -> Iterator[Doubt]:
@@ -105,21 +159,43 @@ def _steady(experiment: Experiment, steady: Mapping[str, tuple[int, int]]) -> It
             yield Doubt("inconclusive", f"{text}, {limit:g} % must", spoils="steady")
 
 
-def _faults(experiment: Experiment, faults: Sequence[FaultRecord]) -> Iterator[Doubt]:
+def _faults(
+    experiment: Experiment, faults: Sequence[FaultRecord], unmet: Mapping[str, str]
+) -> Iterator[Doubt]:
     asked = sum(max(1, fault.repeat) for fault in experiment.faults)
     if len(faults) < asked:
         yield Doubt("inconclusive", f"{asked} faults were asked for, {len(faults)} are on record")
     for fault in faults:
-        name = f"{fault.fault} on {', '.join(fault.touches)}"
-        if fault.error is not None:
-            yield Doubt("inconclusive", f"{fault.id} ({name}) broke: {fault.error}")
-        elif not fault.proof.proved:
-            yield Doubt("inconclusive", f"{fault.id} ({name}) is not proved: {fault.proof.text}")
+        name = f"{fault.id} ({fault.fault} on {', '.join(fault.touches)})"
+        if fault.heal_error is not None:
+            yield Doubt("inconclusive", f"{name} could not be healed: {fault.heal_error}", spoils="all")
+        if fault.injected_ns is None:
+            yield Doubt("inconclusive", f"{name} was never injected: {fault.error or fault.proof.text}")
+        elif fault.error is not None:
+            yield Doubt("inconclusive", f"{name} broke: {fault.error}")
+        elif not fault.proof.proved and fault.heal_error is None:
+            yield Doubt("inconclusive", f"{name} is not proved: {fault.proof.text}")
+        if fault.id in unmet:
+            yield Doubt("inconclusive", f"{name} was not met by the load: {unmet[fault.id]}")
 
 
-def _deaths(timeline: Timeline) -> Iterator[Doubt]:
+def _deaths(timeline: Timeline, spec: TargetSpec) -> Iterator[Doubt]:
+    """Uninvited deaths. Of our own parts they spoil all; the target's own may be its failure."""
+    ours = HARNESS_PARTS | {service.name for service in spec.services.values() if service.witness}
     for death in timeline.deaths:
-        yield Doubt("inconclusive", f"{death.service} ended uninvited, exit code {death.exit_code}")
+        text = f"{death.service} ended uninvited, exit code {death.exit_code}"
+        if death.service in ours:
+            yield Doubt("inconclusive", f"{text}; it is part of the harness", spoils="all")
+        else:
+            yield Doubt("inconclusive", text)
+
+
+def _moved(timeline: Timeline) -> Iterator[Doubt]:
+    """What one part of the final state has and another, read later, has not, convicts nobody."""
+    if timeline.moved_after_snapshot:
+        moved = ", ".join(timeline.moved_after_snapshot)
+        text = f"the system still worked while its final state was read: {moved}"
+        yield Doubt("inconclusive", text, spoils="all")
 
 
 def _pending(experiment: Experiment, timeline: Timeline) -> Iterator[Doubt]:

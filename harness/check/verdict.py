@@ -42,11 +42,15 @@ class Example(Frozen):
 
 
 class InvariantVerdict(Frozen):
-    """``checked`` is what ``needs`` counted; ``violations`` the number of rows returned."""
+    """``checked`` is what ``needs`` counted; ``violations`` the number of rows returned.
+
+    ``asked``: some expectation names it. Violated, it counts anyway; inconclusive, only where it was asked.
+    """
 
     id: str
     title: str
     verdict: InvariantAnswer
+    asked: bool = True
     checked: int = 0
     violations: int = 0
     examples: tuple[Example, ...] = ()
@@ -54,12 +58,18 @@ class InvariantVerdict(Frozen):
 
 
 class FaultVerdict(Frozen):
+    """``at``: seconds from the start of load; None: it was never injected.
+
+    ``heal_error``: it could not be undone, and was left in place; None: it was healed, or never injected.
+    """
+
     fault: str
     on: tuple[str, ...]
-    at: float  # seconds from the start of load
+    at: float | None
     for_s: float | None = Field(alias="for", default=None)
     proved: bool
     proof: str
+    heal_error: str | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

@@ -96,6 +96,7 @@ def _environment(run: Run) -> jinja2.Environment:
     environment.filters.update(
         number=words.number,
         measured=words.measured,
+        reason_of=words.reason_of,
         secs=lambda value: "–" if value is None else words.seconds(value),
         instant=lambda at_ns: _instant(at_ns, zero_ns),
         field=lambda value, key: _field(key, value, zero_ns),

@@ -71,13 +71,23 @@ def _cases(run: Run) -> Iterable[Case]:
         for item in run.verdict.expectations:
             yield Case("expectations", item.text, item.verdict, _figures(item), item.reason)
         for invariant in run.verdict.invariants:
-            name = f"{invariant.id} {invariant.title}"
-            message = (
-                invariant.reason or f"{invariant.violations:,} violations in {invariant.checked:,} checked"
-            )
-            yield Case("invariants", name, invariant.verdict, message, _counter_examples(invariant))
+            yield _invariant_case(invariant, convicts=words.answer_of(run) == "fail")
     for number, line in enumerate(fault_lines(run), 1):
         yield _fault_case(number, line)
+
+
+def _invariant_case(item: InvariantVerdict, convicts: bool) -> Case:
+    """What the verdict makes of it: inconclusive and not asked for, it counts for nothing; violated in
+    a run whose evidence is in doubt, it convicts nobody."""
+    answer: words.AnyAnswer = item.verdict
+    message = f"{item.violations:,} violations in {item.checked:,} checked" if answer == "fail" else ""
+    message = "; ".join(part for part in (message, words.reason_of(item)) if part)
+    if answer == "fail" and not convicts:
+        answer = "inconclusive"
+        message = f"{message}; the run is inconclusive, so it convicts nobody"
+    elif answer == "inconclusive" and not item.asked:
+        answer, message = "not_applicable", f"inconclusive: {message}"
+    return Case("invariants", f"{item.id} {item.title}", answer, message, _counter_examples(item))
 
 
 def _figures(item: ExpectationVerdict) -> str:
@@ -97,8 +107,8 @@ def _counter_examples(invariant: InvariantVerdict) -> str:
 
 def _fault_case(number: int, line: FaultLine) -> Case:
     detail = "\n".join(f"{key}: {value}" for key, value in line.observed.items())
-    answer: words.AnyAnswer = "pass" if line.proved else "inconclusive"
-    return Case("faults", f"{number}. {line.name} took effect", answer, line.proof or "no proof", detail)
+    answer: words.AnyAnswer = "pass" if line.proved and not line.heal_error else "inconclusive"
+    return Case("faults", f"{number}. {line.name} took effect", answer, line.told or "no proof", detail)
 
 
 def _add(suite: Xml.Element, run: Run, case: Case) -> None:

@@ -104,12 +104,12 @@ def _fault_lanes(run: Run, end_s: float) -> Iterable[Lane]:
 
 def _fault_bar(line: FaultLine, end_s: float) -> Bar:
     assert line.start_s is not None
-    state = "proved" if line.proved else "not proved"
+    state = "not healed" if line.heal_error else "proved" if line.proved else "not proved"
     end = line.end_s if line.end_s is not None else end_s
-    kind = "fault-bar" if line.proved else "fault-bar unproved"
-    hint = f"{line.name}, {state}: {line.proof}"
-    bar = _bar(line.start_s, end, end_s, kind, state, hint)
-    return bar if bar.width >= WORDS_FIT else replace(bar, text="" if line.proved else "?")
+    sound = line.proved and not line.heal_error
+    hint = f"{line.name}, {state}: {line.told}"
+    bar = _bar(line.start_s, end, end_s, "fault-bar" if sound else "fault-bar unproved", state, hint)
+    return bar if bar.width >= WORDS_FIT else replace(bar, text="" if sound else "?")
 
 
 def _job_lanes(run: Run, end_s: float) -> Iterable[Lane]:

@@ -32,6 +32,12 @@ class FaultLine:
     observed: dict[str, Any] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    heal_error: str | None = None  # why it could not be undone
+
+    @property
+    def told(self) -> str:
+        """The proof; and first of all, where it is so, that the fault was left in place."""
+        return f"could not be healed: {self.heal_error}; {self.proof}" if self.heal_error else self.proof
 
     @property
     def name(self) -> str:
@@ -80,21 +86,26 @@ def fault_lines(run: Run) -> tuple[FaultLine, ...]:
             fault=item.fault,
             on=item.on,
             start_s=item.at,
-            end_s=None if item.for_s is None else item.at + item.for_s,
+            end_s=None if item.at is None or item.for_s is None else item.at + item.for_s,
             proved=item.proved,
             proof=item.proof,
+            heal_error=item.heal_error,
         )
         for item in verdict_faults
     )
 
 
 def fault_groups(run: Run) -> list[tuple[FaultLine, int, int]]:
-    """Repetitions together: the first unproved one, else the first; how many; how many of them proved."""
+    """Repetitions together: the worst of them, else the first; how many; how many of them proved."""
     groups: dict[str, list[FaultLine]] = {}
     for line in fault_lines(run):
         groups.setdefault(line.tag, []).append(line)
     return [
-        (min(group, key=lambda line: line.proved), len(group), sum(line.proved for line in group))
+        (
+            min(group, key=lambda line: (line.heal_error is None, line.proved)),
+            len(group),
+            sum(line.proved for line in group),
+        )
         for group in groups.values()
     ]
 
@@ -111,6 +122,7 @@ def _from_record(record: FaultRecord, tag: str, zero_ns: int) -> FaultLine:
         observed=record.proof.observed,
         params=record.params,
         error=record.error,
+        heal_error=record.heal_error,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.evidence.folder import write_text
 from harness.report import words
 from harness.report.reading import Run
-from harness.report.story import fault_lines
+from harness.report.story import FaultLine, fault_lines
 
 NAME = "summary.md"
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~!$])")
@@ -66,7 +66,7 @@ def _invariants(run: Run) -> str:
             _text(item.title),
             words.number(item.checked),
             words.number(item.violations),
-            _text(item.reason or _first_subject(item.examples)),
+            _text(words.reason_of(item) or _first_subject(item.examples)),
         )
         for item in words.worst_first(run.verdict.invariants)
         if item.verdict not in ("pass", "not_applicable")
@@ -86,13 +86,19 @@ def _faults(run: Run) -> str:
             line.tag,
             _text(line.name),
             "never injected" if line.start_s is None else words.seconds(line.start_s),
-            "–" if line.end_s is None else words.seconds(line.end_s),
+            _end(line),
             "✓ proved" if line.proved else "? not proved",
-            _text(line.proof),
+            _text(line.told),
         )
         for line in fault_lines(run)
     ]
     return _table("Faults", "|Fault|From|To|Effect|Proof", rows)
+
+
+def _end(line: FaultLine) -> str:
+    if line.end_s is not None:
+        return words.seconds(line.end_s)
+    return "–" if line.start_s is None else "never healed"
 
 
 def _missing(run: Run) -> str:

@@ -73,7 +73,7 @@ def _invariants(verdict: Verdict) -> Table | Text:
         return Text(rest)
     table = _table("", "invariant", "checked", "violations", "reason")
     for item in told[:MAX_ROWS]:
-        name, reason = words.one_line(f"{item.id} {item.title}"), words.one_line(item.reason, 160)
+        name, reason = words.one_line(f"{item.id} {item.title}"), words.one_line(words.reason_of(item), 160)
         checked, violations = words.number(item.checked), words.number(item.violations)
         table.add_row(_answer(item.verdict), Text(name), checked, violations, Text(reason))
     more = f"{len(told) - MAX_ROWS} more are not a pass; " if len(told) > MAX_ROWS else ""
@@ -85,5 +85,9 @@ def _invariants(verdict: Verdict) -> Table | Text:
 def _fault(fault: FaultVerdict) -> Text:
     state = ("✓ proved", "green") if fault.proved else ("? not proved", "yellow")
     name = f"{fault.fault} on {', '.join(fault.on)}" if fault.on else fault.fault
-    told = words.one_line(f"{name} at {words.seconds(fault.at)}: {fault.proof}")
+    when = "never injected" if fault.at is None else f"at {words.seconds(fault.at)}"
+    if fault.heal_error:
+        state = ("? not healed", "yellow")
+        when += f", could not be healed ({fault.heal_error})"
+    told = words.one_line(f"{name} {when}: {fault.proof}")
     return Text.assemble(("fault   ", "dim"), state, "  ", told)

@@ -44,7 +44,8 @@ def answer_of_verdict(verdict: Verdict) -> Answer:
     if verdict.verdict != "pass":
         return verdict.verdict
     parts: list[str] = ["pass", *(item.verdict for item in verdict.expectations)]
-    parts += ["inconclusive" for fault in verdict.faults if not fault.proved]
+    parts += ["fail" for item in verdict.invariants if item.verdict == "fail"]
+    parts += ["inconclusive" for fault in verdict.faults if not fault.proved or fault.heal_error]
     return worst(parts)
 
 
@@ -96,9 +97,6 @@ def _pass_sentence(verdict: Verdict) -> str:
     met, faults = len(verdict.expectations), len(verdict.faults)
     held = sum(item.verdict == "pass" for item in verdict.invariants)
     parts = [f"{met} of {_count(met, 'expectation')} met", f"{_count(held, 'invariant')} held"]
-    unasked = [item.id for item in verdict.invariants if item.verdict == "fail"]
-    if unasked:
-        parts.append(f"but violated, though no expectation asks about it: {', '.join(unasked)}")
     if faults:
         parts.append(f"{faults} of {_count(faults, 'fault')} proved")
     if verdict.recovery_s is not None:
@@ -167,6 +165,14 @@ def measured(item: ExpectationVerdict) -> str:
     if item.measured is None:  # judged without a figure: it is infinite, which JSON cannot say
         return "not measured" if item.verdict == "inconclusive" else "never came"
     return number(item.measured, item.unit, beside=item.limit)
+
+
+def reason_of(item: InvariantVerdict) -> str:
+    """Why an invariant is not a pass; and that nobody asked for it, where that is so."""
+    if item.asked or item.verdict not in ("fail", "inconclusive"):
+        return item.reason
+    counts = "which counts all the same" if item.verdict == "fail" else "so it does not count"
+    return "; ".join(part for part in (item.reason, f"no expectation names it, {counts}") if part)
 
 
 def _side(value: float, limit: float) -> int:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from harness.check.verdict import Verdict
 from harness.evidence.folder import RunFolder
+from harness.report.html import page
 from harness.report.junit import junit
 from harness.report.reading import read_run
 from harness.report.summary import summary
@@ -140,11 +141,35 @@ def test_terminal_takes_text_as_text(runs: dict[str, Path]) -> None:
     assert "\x07" not in text
 
 
-def test_a_failed_invariant_that_nobody_asked_about_is_said(runs: dict[str, Path]) -> None:
-    """Such a run passes by its own expectations, and still must not hide what was seen."""
-    failed = verdict_of(runs["fail"]).invariants[-1]
+def test_what_nobody_asked_about_is_said(runs: dict[str, Path], new_run: Callable[[str], RunFolder]) -> None:
+    """Violated, it fails the run; inconclusive, it counts for nothing, in JUnit neither."""
+    violated = verdict_of(runs["fail"]).invariants[-1].model_copy(update={"asked": False})
+    idle = verdict_of(runs["inconclusive"]).invariants[-1].model_copy(update={"asked": False})
     good = verdict_of(runs["pass"])
-    text = printed(good.model_copy(update={"invariants": (*good.invariants[1:], failed)}))
-    assert "but violated, though no expectation asks about it: PAY1" in " ".join(
-        text.replace("│", " ").split()
-    )
+    text = " ".join(printed(good.model_copy(update={"invariants": (violated, idle)})).split())
+    assert "Fail" in text.partition("payments")[0] and "counts all" in text and "does not count" in text
+    folder = new_run("pass")
+    folder.write_verdict(good.model_copy(update={"invariants": (idle,)}))
+    found = cases(folder.path)
+    assert found["run", "verdict"] == "ok" and found["invariants", f"{idle.id} {idle.title}"] == "skipped"
+    folder.write_verdict(good.model_copy(update={"invariants": (violated,), "verdict": "inconclusive"}))
+    assert cases(folder.path)["invariants", f"{violated.id} {violated.title}"] == "error", "convicts nobody"
+
+
+@pytest.mark.parametrize("form", ["terminal", "summary", "junit", "html"])
+def test_a_fault_that_was_never_injected_or_not_healed(
+    form: str, new_run: Callable[[str], RunFolder]
+) -> None:
+    folder = new_run("pass")
+    verdict = verdict_of(folder.path)
+    never = verdict.faults[0].model_copy(update={"at": None, "for_s": None, "fault": "pause"})
+    left = verdict.faults[0].model_copy(update={"heal_error": "toxic: no answer", "for_s": None})
+    verdict = verdict.model_copy(update={"faults": (left, never)})
+    folder.write_verdict(verdict)
+    (folder.evidence / "faults.parquet").unlink()  # the verdict alone must do
+    run = read_run(folder.path)
+    write = {"summary": summary, "junit": junit, "html": page}
+    text = " ".join((printed(verdict) if form == "terminal" else write[form](run)).split())
+    assert "ould not be healed" in text and "toxic: no answer" in text
+    assert "never injected" in text or form == "junit"
+    assert "Inconclusive" in text or form == "junit"
