@@ -156,7 +156,7 @@ def _run_one(
             Asked(loaded.experiment, loaded.source, loaded.spec, plan, engine, mutant, reports, command),
             progress,
         )
-    except KeyboardInterrupt:  # where signals are not watched: before the run, or while it is judged
+    except KeyboardInterrupt:  # before the run watches for signals
         return RunResult(name, None, ExitCode.ABORTED, error=Aborted("stopped by SIGINT"))
     except Exception as problem:
         broke = LedgerquakeError(f"the harness broke: {type(problem).__name__}: {problem}")

@@ -127,6 +127,7 @@ class Conductor:
         deadline = time.monotonic() + timeout_s
         for thread in self._jobs:
             thread.join(max(0.1, deadline - time.monotonic()))
+        self._check_threads()
 
     # --- the loop's parts -----------------------------------------------------------------------
     def _show(self, live: Sequence[LiveSecond]) -> None:

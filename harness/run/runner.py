@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,31 +88,32 @@ def run_experiment(asked: Asked, tell: Stagehand) -> RunResult:
     folder.write_plan(asked.plan)
     run = _Run(asked, run_id, folder, tell)
     tell.event(f"run {run_id}, seed {asked.plan.seed}, Toxiproxy {asked.engine.label}")
-    interrupts = Interrupts(tell.event)
+    with Interrupts(tell.event) as interrupts:
+        result = _to_the_end(run, asked.experiment.name, folder, interrupts, tell)
+        # Whoever asked for the end gets it, whatever broke on the way there, and whatever the verdict is.
+        return replace(result, exit_code=ExitCode.ABORTED) if interrupts.signalled else result
+
+
+def _to_the_end(
+    run: _Run, name: str, folder: RunFolder, interrupts: Interrupts, tell: Stagehand
+) -> RunResult:
+    """A verdict once reached stays in the result, whatever happens to its report."""
+    verdict: Verdict | None = None
     try:
-        with interrupts:
-            run.play(interrupts)
+        run.play(interrupts)
     except Exception as problem:
         error = deliberate(problem, folder)
         run.save_timeline(aborted=error.message)
-        # Whoever asked for the end gets it, whatever broke on the way there.
-        code = ExitCode.ABORTED if interrupts.signalled else error.exit_code
-        return RunResult(asked.experiment.name, folder.path, code, error=error)
+        return RunResult(name, folder.path, error.exit_code, error=error)
     tell.phase("judging")
-    return _judge(asked.experiment.name, folder, aborted=interrupts.signalled)
-
-
-def _judge(name: str, folder: RunFolder, aborted: bool) -> RunResult:
-    """A verdict once reached stays in the result, whatever happens to its report."""
-    verdict: Verdict | None = None
     try:
         verdict = judge(folder)
         folder.write_verdict(verdict)
         render(folder.path)
     except Exception as problem:
         error = deliberate(problem, folder)
-        return RunResult(name, folder.path, ExitCode.ABORTED if aborted else error.exit_code, verdict, error)
-    return RunResult(name, folder.path, ExitCode.ABORTED if aborted else _EXIT[verdict.verdict], verdict)
+        return RunResult(name, folder.path, error.exit_code, verdict, error)
+    return RunResult(name, folder.path, _EXIT[verdict.verdict], verdict)
 
 
 def deliberate(problem: Exception, folder: RunFolder) -> LedgerquakeError:

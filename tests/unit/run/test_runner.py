@@ -77,6 +77,20 @@ def test_whoever_asked_for_the_end_gets_it_and_all_else_is_broken(
     assert (result.folder / "logs" / "harness.log").exists() == (play is has_a_bug)
 
 
+def test_a_stop_while_it_is_judged_keeps_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = Verdict.model_construct(verdict="pass")
+
+    def judge(_: RunFolder) -> Verdict:
+        interrupt()
+        return verdict
+
+    monkeypatch.setattr(module, "judge", judge)
+    monkeypatch.setattr(RunFolder, "write_verdict", lambda self, verdict: None)
+    monkeypatch.setattr(module, "render", lambda folder: None)
+    result = run(tmp_path, lambda run, interrupts: None, monkeypatch)
+    assert (result.exit_code, result.verdict) == (ExitCode.ABORTED, verdict)
+
+
 def test_a_verdict_outlives_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = Verdict.model_construct(verdict="fail")
 
