@@ -40,6 +40,10 @@ class Received:
         self._files[file.partner, file.sequence] = file
         self._last[file.partner] = file.sequence
 
+    def files(self) -> list[Record]:
+        """What we took, as ``GET /files`` shows it."""
+        return [file.head("file_received", "out") for file in self._files.values()]
+
     def take(self, file: TapFile, event_count: int, total_minor: int) -> str:
         """``accepted`` or ``duplicate``; a RAP (422) when the file is wrong."""
         reason = self._fault(file, event_count, total_minor)
@@ -98,6 +102,14 @@ class Sent:
         self._log.append([{**file.head("file_sent", "in"), "ordinal": ordinal}, *file.event_lines("in")])
         self._files[period, ordinal] = file
         return file
+
+    def files(self) -> list[Record]:
+        """What the other side has confirmed, as ``GET /files`` shows it."""
+        return [
+            file.head("file_confirmed", "in")
+            for at, file in self._files.items()
+            if self._fate.get(at) == "file_confirmed"
+        ]
 
     def close(self, file: TapFile, ordinal: int, event: str, reason: str | None = None) -> None:
         self._log.append([{**file.head(event, "in"), "ordinal": ordinal, "reason": reason}])
@@ -199,7 +211,8 @@ class Emitter:
 def main() -> None:
     log = EventLog(Path(os.environ["LOG_FILE"]), "partner")
     received = Received(log)
-    emitter = Emitter(Sent(log), os.environ["ROAMING_URL"])
+    sent = Sent(log)
+    emitter = Emitter(sent, os.environ["ROAMING_URL"])
     answer_time = AnswerTime("partner/7", ANSWER_LOW_S, ANSWER_HIGH_S)
 
     async def tap(request: web.Request) -> web.Response:
@@ -211,8 +224,11 @@ def main() -> None:
         await asyncio.sleep(after_s)
         return web.json_response({"status": status})
 
+    async def files(_: web.Request) -> web.Response:
+        return web.json_response({"files": [*received.files(), *sent.files()]})
+
     app = application(log)
-    app.add_routes([web.post("/tap", tap), web.post("/emit", emitter.emit)])
+    app.add_routes([web.post("/tap", tap), web.post("/emit", emitter.emit), web.get("/files", files)])
     app.on_shutdown.append(emitter.stop)
     serve(app)
 

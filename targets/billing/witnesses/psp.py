@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class Order:
     amount_minor: int | None
 
 
+STATEMENT_PAGE = 500
 NOTHING = Order(None, None, None, None)
 
 
@@ -48,25 +50,46 @@ class Charge:
     charge_id: str | None
 
 
+@dataclass(frozen=True)
+class StatementLine:
+    """Money that moved: ``event`` is ``capture`` or ``refund``."""
+
+    seq: int
+    event: str
+    key: str
+    amount_minor: int
+
+
 class Book:
     """The provider's books: every change is a line of the log first."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._charges: dict[str, Charge] = {}
+        self._statement: list[StatementLine] = []
         self._rebuild(log.recovered)
 
     def _rebuild(self, lines: Iterable[Record]) -> None:
         for line in lines:
+            self._enter(line["seq"], line["event"], line["key"], line["amount_minor"])
             if line["event"] in _STATE_OF:
                 order = Order(*(line[name] for name in Order.__dataclass_fields__))
                 self._charges[line["key"]] = Charge(_STATE_OF[line["event"]], order, line["charge_id"])
 
-    def _note(self, event: str, key: str, order: Order, charge_id: str | None) -> None:
-        self._log.append([{"event": event, "key": key, **vars(order), "charge_id": charge_id}])
+    def _enter(self, seq: int, event: str, key: str, amount_minor: int) -> None:
+        if event in ("capture", "refund"):
+            self._statement.append(StatementLine(seq, event, key, amount_minor))
+
+    def statement(self, after: int) -> list[StatementLine]:
+        """The next page of what was taken and given back: lines with a higher ``seq`` than ``after``."""
+        begin = bisect_right(self._statement, after, key=lambda line: line.seq)
+        return self._statement[begin : begin + STATEMENT_PAGE]
+
+    def _note(self, event: str, key: str, order: Order, charge_id: str | None) -> int:
+        return self._log.append([{"event": event, "key": key, **vars(order), "charge_id": charge_id}])
 
     def _change(self, event: str, key: str, order: Order, charge_id: str | None) -> Charge:
-        self._note(event, key, order, charge_id)
+        self._enter(self._note(event, key, order, charge_id), event, key, order.amount_minor or 0)
         self._charges[key] = charge = Charge(_STATE_OF[event], order, charge_id)
         return charge
 
@@ -139,6 +162,7 @@ class Provider:
         return [
             web.post("/charges", self.charge),
             web.get("/charges/{key}", self.inquire),
+            web.get("/statement", self.statement),
             web.post("/charges/{key}/void", self.void),
             web.post("/charges/{key}/refund", self.refund),
         ]
@@ -176,6 +200,12 @@ class Provider:
         if charge is None:
             raise Refusal(404, f"no charge under key {request.match_info['key']!r}")
         return _answer(charge)
+
+    async def statement(self, request: web.Request) -> web.Response:
+        after = request.query.get("after", "0")
+        if not (after.isascii() and after.isdigit()):
+            raise Refusal(400, f"after must be a whole number, not {after!r:.100}")
+        return web.json_response({"lines": [vars(line) for line in self._book.statement(int(after))]})
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from billing.mediation.cdr import Rated, Suspended, Unreadable, rate, read_cdr
 from billing.notify.message import message_for
 from billing.roaming import tap
+from billing.roaming.reconciliation import file_differences
 
 TARIFF = {"data": 20_000, "voice": 150_000, "sms": 5_000_000}
 CDR: dict[str, Any] = {
@@ -96,3 +97,13 @@ def test_sequences_have_no_gap_and_no_second_use() -> None:
     assert tap.sequence_fault(file, 2) is None
     assert "missing" in (tap.sequence_fault(file, 1) or "")
     assert "another" in (tap.sequence_fault(file, 3) or "")
+
+
+def test_files_differ_when_one_side_lacks_one_that_is_due_or_has_another() -> None:
+    same, other, on_its_way = (("alfa", "out", n) for n in (1, 2, 3))
+    ours = {same: ("P1", 40, 9), other: ("P1", 40, 9), on_its_way: ("P1", 40, 9)}
+    theirs = {same: ("P1", 40, 9), other: ("P1", 40, 8), ("beta", "in", 1): ("P1", 1, 1)}
+    found = file_differences(ours, {same, other}, theirs)
+    assert [difference.reference for difference in found] == ["alfa:out:2", "beta:in:1"]
+    assert "no such file" in found[1].problem
+    assert file_differences(ours, set(ours), ours) == []

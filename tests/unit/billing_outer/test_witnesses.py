@@ -123,3 +123,18 @@ def test_an_emitted_file_keeps_its_number_until_it_is_rejected(tmp_path: Path) -
     sent().close(rejected, 2, "file_rejected", "the period is closed")
     assert sent().file("P2", 0, 3).sequence == 2
     assert sent().fate("P1", 0) == "file_confirmed"
+
+
+def test_a_statement_has_the_money_that_moved_in_pages_also_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "psp.jsonl"
+    psp = book(path)
+    psp.void("late")
+    psp.charge("k", ORDER)
+    psp.charge("k", ORDER)
+    psp.refund("k")
+    for again in (psp, book(path)):
+        assert [(line.seq, line.event, line.key, line.amount_minor) for line in again.statement(0)] == [
+            (2, "capture", "k", 500),
+            (4, "refund", "k", 500),
+        ]
+        assert [line.seq for line in again.statement(2)] == [4] and again.statement(4) == []

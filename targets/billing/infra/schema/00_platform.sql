@@ -25,7 +25,8 @@ begin
       subject text not null,
       payload jsonb not null,
       created_at timestamptz not null default clock_timestamp(),
-      sent_at timestamptz);
+      sent_at timestamptz,
+      resends int not null default 0);       -- by reconciliation
     create index on %1$I.outbox (id) where sent_at is null;
     create table %1$I.inbox (
       event_id uuid not null,

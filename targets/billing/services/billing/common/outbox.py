@@ -2,7 +2,8 @@
 
 The relay asks for the rows that are not marked sent, in the order of their ids, and starts from the
 lowest again each time: a row that became visible late (ids are drawn before commits) is never skipped.
-Publishing twice is harmless, by the message id and the consumers' inboxes.
+Publishing twice is harmless, by the message id and the consumers' inboxes. An event that reconciliation
+asks for again goes out under a new message id: the broker would drop it as a copy of the one it lost.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ CONCURRENT = 64
 POLL_S = 0.5
 
 _INSERT = "insert into outbox (event_id, subject, payload) values ($1, $2, $3::jsonb)"
-_UNSENT = f"select id, event_id, subject, payload from outbox where sent_at is null order by id limit {BATCH}"
+_UNSENT = f"""
+select id, event_id, subject, payload, resends from outbox where sent_at is null order by id limit {BATCH}"""
 _MARK = "update outbox set sent_at = clock_timestamp() where id = any($1::bigint[])"
 
 
@@ -94,10 +96,11 @@ class Relay:
         return len(sent)
 
     async def _publish(self, row: Record) -> bool:
+        message_id = str(row["event_id"]) + (f"/{row['resends']}" if row["resends"] else "")
         async with self._places:
             try:
                 await self._broker.publish(
-                    row["subject"], row["payload"].encode(), {"Nats-Msg-Id": str(row["event_id"])}
+                    row["subject"], row["payload"].encode(), {"Nats-Msg-Id": message_id}
                 )
             except BROKER_FAILURES:
                 self._metrics.add("outbox.publish_failures")

@@ -7,6 +7,7 @@ from aiohttp import web
 from billing.common import Limits, Problem, Service, Session, json_object
 from billing.mediation.cdr import Cdr, Unreadable, read_cdr
 from billing.mediation.rating import RatingWorker
+from billing.mediation.reconciliation import reconciliation
 
 _STORE = """
 insert into cdr_raw (record_id, subscriber, service, units, started_at, visitor_of)
@@ -65,4 +66,5 @@ def main() -> None:
     mediation = Mediation(service, worker)
     service.app.add_routes([web.post("/cdrs", mediation.accept), web.get("/usage", mediation.usage)])
     service.background("rating", worker.run)
+    service.background("reconciliation", reconciliation(service).run)
     service.run()

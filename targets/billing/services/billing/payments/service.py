@@ -10,6 +10,7 @@ from aiohttp import web
 from billing.common import Limits, Problem, Service, fingerprint, json_object, require_key, whole_number
 from billing.payments.cashier import Cashier, Conclusion
 from billing.payments.psp import Psp
+from billing.payments.reconciliation import reconciliation
 from billing.payments.resolver import Resolver
 from billing.payments.store import Order, PaymentStore
 
@@ -69,4 +70,5 @@ def main() -> None:
     for psp in psps:
         service.background(f"watch {psp.name}", psp.watch)
     service.background("resolver", resolver.run)
+    service.background("reconciliation", reconciliation(service, PSPS).run)
     service.run()

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from billing.common import Limits, Problem, Service, after_a_write, json_object
 from billing.roaming.inbound import keep_visitors_usage, receive_file
+from billing.roaming.reconciliation import reconciliation
 from billing.roaming.settlement import Settlements
 from billing.roaming.tap import PERIOD, Unreadable, read_file
 
@@ -77,4 +78,5 @@ def main() -> None:
     )
     service.consume(["cdr.roaming"], keep_visitors_usage)
     service.background("settlement", settlements.run)
+    service.background("reconciliation", reconciliation(service).run)
     service.run()
