@@ -8,6 +8,7 @@ path. Nothing is started here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,7 @@ from harness.experiment.target import TargetSpec
 from harness.experiment.vocabulary import Vocabulary
 from harness.experiment.yaml_reader import Document
 
+_TARGET_LINE = re.compile(r"^target:.*$", re.MULTILINE)
 _WORST_FIRST = (
     ExitCode.ABORTED,
     ExitCode.BROKEN,
@@ -128,16 +130,29 @@ def _members(path: Path, document: Document, suite: Suite) -> Iterator[Path]:
 
 
 def _check(path: Path, document: Document) -> Loaded:
-    vocabulary = _vocabulary(find_target(target_of(document), path, document))
-    return Loaded(path, check_experiment(document, vocabulary), vocabulary, _source(path, document))
+    folder = find_target(target_of(document), path, document)
+    vocabulary = _vocabulary(folder)
+    return Loaded(path, check_experiment(document, vocabulary), vocabulary, _source(path, document, folder))
 
 
-def _source(path: Path, document: Document) -> str:
-    """What repeats the run: with overrides, the values they came to (as JSON, which is YAML too)."""
+def _source(path: Path, document: Document, target: Path) -> str:
+    """What repeats the run: with overrides, the values they came to (as JSON, which is YAML too).
+
+    It is kept in another folder, so a target named by a relative path is written as a whole one.
+    """
+    data = dict(document.data)
+    name = target_of(document)
+    if len(Path(name).parts) > 1 and not Path(name).is_absolute():
+        data["target"] = str(target.resolve())
     if not document.overridden:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        if data["target"] == name:
+            return text
+        whole, times = _TARGET_LINE.subn(lambda _: f"target: {json.dumps(data['target'])}  # {name}", text)
+        if times == 1:
+            return whole
     changed = "".join(f"# {' '.join(mark.file.split())}\n" for mark in document.overridden.values())
-    return f"# {path.name} with\n{changed}{json.dumps(document.data, indent=2, ensure_ascii=False)}\n"
+    return f"# {path.name} with\n{changed}{json.dumps(data, indent=2, ensure_ascii=False)}\n"
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def test_an_aborted_run_that_never_came_up_has_a_verdict(tmp_path: Path) -> None
     )
     verdict = judge(folder)
     assert verdict.verdict == "inconclusive" and "Ctrl-C" in verdict.reasons[0] and verdict.seed == 3
+    assert verdict.replay.endswith("--seed 3"), "no runtime and no engine had been chosen"
 
 
 def test_judging_is_repeatable_and_the_verdict_survives_its_file(tmp_path: Path) -> None:
@@ -188,3 +190,48 @@ def test_the_base_is_legal_on_its_own(tmp_path: Path) -> None:
     folder = write_folder(base(), tmp_path)
     record = folder.read_faults()[0]
     assert isinstance(record, FaultRecord) and record.injected_ns == START_NS + 10 * 10**9
+
+
+QUIET = InvariantsHold(text="invariants PAY5 hold", patterns=("PAY5",))
+
+
+def test_a_violated_invariant_fails_the_run_also_where_nobody_asked(tmp_path: Path) -> None:
+    history = of(reads(0, 50), {"delete": "operations", "where": {"id": "o1"}})  # PAY2 speaks
+    verdict = judge(stage(tmp_path / "a", history=history, expect=(QUIET,)))
+    assert [e.verdict for e in verdict.expectations] == ["pass"] and verdict.verdict == "fail"
+    assert any("PAY2" in r and r.endswith("(no expectation names it)") for r in verdict.reasons)
+    assert {i.id: i.asked for i in verdict.invariants}.items() >= {"PAY5": True, "PAY2": False}.items()
+    doubted = judge(stage(tmp_path / "b", history=history, expect=(QUIET,), load=HOLES))
+    assert doubted.verdict == "inconclusive"
+
+
+def test_what_nobody_asked_and_nobody_can_say_counts_nothing(tmp_path: Path) -> None:
+    folder = stage(tmp_path, expect=(objective("balance.success", 99),))
+    (folder.sql / "charging.posting.parquet").unlink()
+    verdict = judge(folder)
+    assert "inconclusive" in {i.verdict for i in verdict.invariants}
+    assert verdict.verdict == "pass" and verdict.reasons == ()
+
+
+def test_a_kind_that_was_sent_is_present_whatever_the_mix_says(tmp_path: Path) -> None:
+    """A repetition that finds nothing to repeat is sent as what it repeats."""
+    folder = stage(tmp_path)
+    asked = folder.read_experiment()
+    load = asked.load.model_copy(update={"mix": {"topup_replay": 1.0}})
+    folder.write_experiment("name: history\n", asked.model_copy(update={"load": load}))
+    assert {i.id: i.verdict for i in judge(folder).invariants}["PAY1"] == "pass"
+
+
+def test_what_was_measured_is_not_rounded(tmp_path: Path) -> None:
+    history = of(reads(0, 49), reads(49, 49.15, outcome="unknown", result=None))
+    (found,) = judge(
+        stage(tmp_path, history=history, expect=(objective("balance.success", 99.9),))
+    ).expectations
+    assert found.measured is not None and found.measured != round(found.measured, 3)
+
+
+def test_replay_is_a_command_that_a_shell_takes(tmp_path: Path) -> None:
+    folder = stage(tmp_path / "a folder; of mine")
+    words = shlex.split(judge(folder).replay)
+    assert words[:3] == ["ledgerquake", "run", str(folder.path / "experiment.yaml")]
+    assert words[3:] == ["--seed", "7", "--runtime", "process", "--toxiproxy", "builtin"]

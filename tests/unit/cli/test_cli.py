@@ -195,6 +195,25 @@ def test_the_kept_source_repeats_a_run_with_its_overrides(tmp_path: Path) -> Non
     assert changed.source.startswith("# mine.yaml with\n# --set load.rate=50/s\n")
 
 
+@pytest.mark.parametrize("overrides", [(), ("load.rate=50/s",)])
+def test_a_target_named_by_a_relative_path_is_found_from_the_kept_file(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    way = os.path.relpath(ROOT / "targets" / "billing", tmp_path)
+    file.write_text(BASELINE.replace("target: billing", f"target: {way}"))
+    (first,) = load_all([str(file)], overrides)
+    kept = tmp_path / "reports" / "run" / "experiment.yaml"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(first.source)
+    (again,) = load_all([str(kept)])
+    assert Path(again.spec.folder).resolve() == Path(first.spec.folder).resolve()
+    assert again.experiment.load == first.experiment.load
+    if not overrides:  # nothing but its line is changed
+        pairs = zip(BASELINE.splitlines(), first.source.splitlines(), strict=True)
+        assert sum(was != now for was, now in pairs) == 1
+
+
 def test_plan_is_the_same_for_the_same_seed(ledgerquake: Run, tmp_path: Path) -> None:
     (tmp_path / "experiments" / "good.yaml").write_text(BASELINE, encoding="utf-8")
     done = ledgerquake("plan", "good", "--seed", "5", "--json")
