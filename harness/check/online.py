@@ -3,11 +3,14 @@
 Live figures come by the second, and operations count in the second in which they complete; the judge
 has each operation at its intended time, and recomputes. This answer only decides when load may
 end, so where the figures are coarser it errs on the late side: three whole seconds after the healing.
+Like the judge it looks at each function, at its goodput and at its speed: a function that answers, but
+slowly, has not recovered, however small its share of the load.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from harness.check.recovery import FEWEST_STEADY, Baseline
@@ -43,8 +46,16 @@ class Second(Protocol):
 class RecoveryWatch:
     """Looks at the live seconds for the first one from which service was as in steady."""
 
-    def __init__(self, load_started_ns: int, steady_end_ns: int, healed_ns: int) -> None:
+    def __init__(
+        self,
+        load_started_ns: int,
+        steady_end_ns: int,
+        healed_ns: int,
+        functions: Mapping[str, Sequence[str]],
+    ) -> None:
+        """``functions``: their kinds, by name."""
         self.healed_ns = healed_ns
+        self._functions = functions
         self._load_started_ns = load_started_ns
         self._steady_end_ns = steady_end_ns
 
@@ -60,34 +71,78 @@ class RecoveryWatch:
             return None
         for start in range(len(after) - HOLD_SECONDS + 1):
             hold = after[start : start + HOLD_SECONDS]
-            if _as_before([s.all for s in hold], [s.all for s in steady], with_p99=True) and all(
-                _as_before(_of(kind, hold), _of(kind, steady), with_p99=False) for kind in _kinds(steady)
-            ):
+            if self._as_before(hold, steady):
                 return hold[0].at_ns
         return None
 
+    def _as_before(self, hold: Sequence[Second], steady: Sequence[Second]) -> bool:
+        everything = _as_before([s.all for s in hold], [s.all for s in steady])
+        return bool(everything) and all(
+            _as_before(_of(kinds, hold), _of(kinds, steady)) is not False
+            for kinds in self._functions.values()
+        )
 
-def _kinds(seconds: Sequence[Second]) -> set[str]:
-    return {kind for second in seconds for kind in second.by_kind}
+
+@dataclass(frozen=True)
+class _Sum:
+    """Several kinds in one second; the slowest of them stands for all."""
+
+    intended: int
+    ok: int
+    finished: int
+    p99_ms: float | None
 
 
-def _of(kind: str, seconds: Sequence[Second]) -> list[Figures]:
-    return [second.by_kind[kind] for second in seconds if kind in second.by_kind]
+def _of(kinds: Sequence[str], seconds: Sequence[Second]) -> list[Figures]:
+    """The figures of a function: its kinds together, second by second."""
+    out: list[Figures] = []
+    for second in seconds:
+        figures = [second.by_kind[kind] for kind in kinds if kind in second.by_kind]
+        p99s = [each.p99_ms for each in figures if each.p99_ms is not None]
+        out.append(
+            _Sum(
+                sum(each.intended for each in figures),
+                sum(each.ok for each in figures),
+                sum(each.finished for each in figures),
+                max(p99s, default=None),
+            )
+        )
+    return out
 
 
-def _as_before(hold: Sequence[Figures], steady: Sequence[Figures], *, with_p99: bool) -> bool:
-    """By the same bounds as the judge's, over whole seconds of completions."""
+def _as_before(hold: Sequence[Figures], steady: Sequence[Figures]) -> bool | None:
+    """By the same bounds as the judge's, over whole seconds of completions.
+
+    None where steady had too little traffic to say: a rare function says nothing.
+    """
     due = sum(figures.intended for figures in steady)
     ok = sum(figures.ok for figures in steady)
     if due < FEWEST_STEADY or ok == 0:
-        return not with_p99  # a rare kind says nothing; without any traffic nothing can be said
-    p99s = sorted(figures.p99_ms for figures in steady if figures.p99_ms is not None)
-    base = Baseline(min(1.0, ok / due), p99s[len(p99s) // 2] if p99s else 0.0, due / len(steady))
+        return None
+    base = Baseline(min(1.0, ok / due), _p99_ms(steady), due / len(steady))
     due = sum(figures.intended for figures in hold)
     missed = due - sum(figures.ok for figures in hold)
     if due < base.fewest_in_hold or missed > base.may_miss(due):
         return False
     if any(figures.finished - figures.ok > base.may_miss(figures.finished) for figures in hold):
         return False
-    slow = sum(figures.p99_ms is None or figures.p99_ms > base.limit_ms for figures in hold)
-    return not with_p99 or slow <= 1  # a second's p99 is one or two operations: one bad second is noise
+    slow = sum(bool(figures.intended) and _slower(figures, base) for figures in hold)
+    return slow <= 1  # a second's p99 is one or two operations: one bad second is noise
+
+
+def _slower(figures: Figures, base: Baseline) -> bool:
+    return figures.p99_ms is None or figures.p99_ms > base.limit_ms
+
+
+def _p99_ms(steady: Sequence[Figures]) -> float:
+    """The p99 of all steady from those of its seconds.
+
+    With fewer than 100 operations a second that is each second's slowest one, and 1 % of the operations
+    are that slow in as many seconds as 1 % of the rate says.
+    """
+    p99s = sorted(figures.p99_ms for figures in steady if figures.p99_ms is not None)
+    if not p99s:
+        return 0.0
+    rate_per_s = sum(figures.finished for figures in steady) / len(steady)
+    share = max(0.5, 1 - 0.01 * rate_per_s)
+    return p99s[min(len(p99s) - 1, int(share * len(p99s)))]

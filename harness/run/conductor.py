@@ -182,7 +182,8 @@ class Conductor:
         if self._plan.faults:
             self._tell.phase("recovery", f"at most {self._plan.recover_within_s:g} s")
         steady_end_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
-        return RecoveryWatch(done.load_started_ns, steady_end_ns, healed_ns)
+        functions = self._context.spec.functions
+        return RecoveryWatch(done.load_started_ns, steady_end_ns, healed_ns, functions)
 
     def _may_end(
         self, watch: RecoveryWatch, live: Sequence[LiveSecond], done: Conducted, now_ns: int

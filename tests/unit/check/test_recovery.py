@@ -137,16 +137,26 @@ DOWN, SLOW, UP = Figures(ok=10), Figures(p99_ms=900.0), Figures()
     ],
 )
 def test_watch(after: list[Figures], recovered_s: int | None) -> None:
-    watch = RecoveryWatch(0, 5 * SECOND, 5 * SECOND)
+    watch = RecoveryWatch(0, 5 * SECOND, 5 * SECOND, {"small": ("rare", "other")})
     found = watch.recovered_at(live(*after))
     assert found == (None if recovered_s is None else recovered_s * SECOND)
 
 
-def test_watch_looks_at_each_kind() -> None:
+def test_watch_looks_at_each_function() -> None:
     """10 % of the load may be a whole function."""
-    watch = RecoveryWatch(0, 5 * SECOND, 5 * SECOND)
+    watch = RecoveryWatch(0, 5 * SECOND, 5 * SECOND, {"small": ("rare", "other")})
     seconds = live(UP, UP, UP, rare=Figures(10, 10, 10))
     assert watch.recovered_at(seconds) == 5 * SECOND
     for second in seconds[5:]:
         second.by_kind["rare"] = Figures(10, 7, 10)
     assert watch.recovered_at(seconds) is None
+
+
+@pytest.mark.parametrize(("p99_ms", "recovered"), [(95.0, True), (150.0, False)])
+def test_watch_sees_a_small_function_that_is_slow(p99_ms: float, recovered: bool) -> None:
+    """All its answers are right, and it is 10 % of the load: its speed alone tells (limit 100 ms)."""
+    seconds = live(UP, UP, UP, rare=Figures(10, 10, 10))
+    for second in seconds[5:]:
+        second.by_kind["rare"] = Figures(10, 10, 10, p99_ms)
+    watch = RecoveryWatch(0, 5 * SECOND, 5 * SECOND, {"small": ("rare", "other")})
+    assert (watch.recovered_at(seconds) is not None) == recovered

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.experiment.target import TargetSpec
 from harness.fault.base import Context
 from harness.load.figures import LiveSecond
 from harness.plan import LoadPlan, Plan, PlannedFault
+
+SPEC = TargetSpec(
+    name="t", folder=".", services={}, links={}, functions={"payments": ("topup",)}, entry="a->b"
+)
 
 
 @dataclass
@@ -52,7 +57,7 @@ class Stagehand:
 
 
 def context(stopping: Callable[[], bool] = lambda: False, **parts: Any) -> Context:
-    made = {"spec": None, "runtime": None, "links": None, "say": lambda text: None, **parts}
+    made = {"spec": SPEC, "runtime": None, "links": None, "say": lambda text: None, **parts}
     return Context(arrivals_per_s=lambda a_ns, b_ns: None, stopping=stopping, **made)
 
 
