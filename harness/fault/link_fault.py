@@ -1,11 +1,14 @@
 """What faults on links share: which links, their proof, the neighbours, the look for a bypass.
 
-Proof has three parts, each looked at while the fault lasts:
+Proof has four parts:
 
-1. a canary through each touched link behaves as the fault demands (no reply, refused, slower, reset);
+1. a canary through each touched link was answered before, and behaves as the fault demands while it
+   lasts (no reply, refused, slower, reset);
 2. canaries through links next to them still flow, so it is this edge that is broken and not everything;
-3. the client service really goes through that proxy: it holds connections to the proxy, and none to
-   the server's own address. A service that bypasses its proxy feels no fault, whatever a canary says.
+3. each client really goes through its proxies: it holds connections to one of them at least, and none
+   to a server's own address, at any look until the end. A service that bypasses its proxy feels no
+   fault, whatever a canary says;
+4. right before it is healed the engine still has it on each link.
 """
 
 from __future__ import annotations
