@@ -71,7 +71,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data, port = folder / "data", free_port()
     subprocess.run(
         [*apart(), str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust",
-         "-N", "-E", "UTF8", "--locale=C"],
+         "-N", "-E", "UTF8", "--locale=C", "--set", "dynamic_shared_memory_type=mmap"],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     settings = {

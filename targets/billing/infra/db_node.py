@@ -54,6 +54,7 @@ INITDB: list[str | dict[str, str]] = [
     {"locale-provider": "builtin"},
     {"locale": "C.UTF-8"},
     {"username": "postgres"},
+    {"set": "dynamic_shared_memory_type=mmap"},  # while it works, too: it may be killed
     "data-checksums",
     "no-sync",
 ]
