@@ -217,9 +217,10 @@ def test_a_kind_that_was_sent_is_present_whatever_the_mix_says(tmp_path: Path) -
     """A repetition that finds nothing to repeat is sent as what it repeats."""
     folder = stage(tmp_path)
     asked = folder.read_experiment()
-    load = asked.load.model_copy(update={"mix": {"topup_replay": 1.0}})
+    load = asked.load.model_copy(update={"mix": {"balance": 1.0}})
     folder.write_experiment("name: history\n", asked.model_copy(update={"load": load}))
-    assert {i.id: i.verdict for i in judge(folder).invariants}["PAY1"] == "pass"
+    answers = {i.id: i.verdict for i in judge(folder).invariants}
+    assert answers["PAY1"] == answers["LED3"] == answers["USE1"] == "pass"
 
 
 def test_what_was_measured_is_not_rounded(tmp_path: Path) -> None:
