@@ -87,11 +87,7 @@ def _write_facts(folder: RunFolder, operations: int) -> None:
     folder.write_jobs(
         [JobRecord(job="settlement", started_ns=instant(0.5), ended_ns=1, attempts=1, done=True)]
     )
-    samples = folder.open_samples()
-    samples.append(
-        Sample(at_ns=instant(0.1), name="status", subject="edge", value=200, text='{"overall":"green"}')
-    )
-    samples.close()
+    _write_samples(folder, [instant(second * 1000 / operations) for second in range(operations // 1000 + 1)])
     load = LoadSummary(scheduled=operations, sent=operations, recorded=operations, lag_p99_ms=1)
     folder.write_timeline(
         Timeline(deploy_started_ns=START_NS, ready_ns=START_NS, load_started_ns=START_NS,
@@ -99,6 +95,21 @@ def _write_facts(folder: RunFolder, operations: int) -> None:
                  first_injection_ns=instant(0.4), last_healing_ns=instant(0.42), load_ended_ns=instant(1),
                  settled_ns=instant(1), load=load)
     )  # fmt: skip
+
+
+def _write_samples(folder: RunFolder, instants: list[int]) -> None:
+    """Green throughout, and one leader: asked each second."""
+    samples = folder.open_samples()
+    for at_ns in instants:
+        samples.append(
+            Sample(at_ns=at_ns, name="status", subject="edge", value=200, text='{"overall":"green"}')
+        )
+        for node, value, role in (("db-1", 200, "primary"), ("db-2", 503, "replica")):
+            answer = json.dumps({"role": role, "timeline": 1})
+            samples.append(
+                Sample(at_ns=at_ns, name="role:db-primary", subject=node, value=value, text=answer)
+            )
+    samples.close()
 
 
 def scan(folder: RunFolder) -> float:

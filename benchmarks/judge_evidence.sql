@@ -16,7 +16,8 @@ select i::bigint as seq, 'o' || i as id,
   case when outcome = 'fail' then 503 when kind in ('usage', 'roaming') then 202 when kind = 'balance' then 200
        else 201 end::bigint as status,
   null::varchar as error, if(kind like 'topup%' and outcome = 'ok', 'payment-' || first, null) as ref,
-  null::bigint as result, 100 + i % 50 as units, if(i % 20 = 18, 'alfa', 'beta') as partner
+  if(ref is not null, amount_minor, null)::bigint as result,
+  100 + i % 50 as units, if(i % 20 = 18, 'alfa', 'beta') as partner
 from range({n}) t(i);
 create table ok as select *, seq / 1000.0 as s from o where outcome = 'ok';
 create table moved as
@@ -41,10 +42,10 @@ create table reads as
   from ok r asof join posting p on p.account_id = 'sub:' || r.subscriber || ':main' and p.s <= r.s + 0.001
   where r.kind = 'balance';
 create table operations as
-  select o.* exclude (units, partner, result, first), coalesce(o.result, reads.result) as result,
-    case kind when 'usage' then json_object('service', 'data', 'units', units)
-      when 'roaming' then json_object('service', 'data', 'units', units, 'partner', partner)
-      when 'balance' then json_object('read', 'primary', 'version', version) end::varchar as detail
+  select o.* exclude (units, partner, result, first), coalesce(o.result, reads.result) as result, 0::bigint as queued_ns,
+    case when outcome = 'fail' then json_object('retry_after', '5') when kind = 'usage' then json_object('service', 'data', 'units', units)
+      when kind = 'roaming' then json_object('service', 'data', 'units', units, 'partner', partner)
+      when kind = 'balance' then json_object('read', 'primary', 'version', version) end::varchar as detail
   from o left join reads using (seq);
 create table visited as
   select *, (units * 20000 + 500000) // 1000000 as charge_minor, seq < {settled} as filed,
