@@ -98,12 +98,12 @@ def _write_facts(folder: RunFolder, operations: int) -> None:
 
 
 def _write_samples(folder: RunFolder, instants: list[int]) -> None:
-    """Green throughout, and one leader: asked each second."""
+    """Green until maintenance begins, and one leader: asked each second."""
+    maintenance_ns = instants[len(instants) * 99 // 100]
     samples = folder.open_samples()
     for at_ns in instants:
-        samples.append(
-            Sample(at_ns=at_ns, name="status", subject="edge", value=200, text='{"overall":"green"}')
-        )
+        overall = json.dumps({"overall": "green" if at_ns < maintenance_ns else "maintenance"})
+        samples.append(Sample(at_ns=at_ns, name="status", subject="edge", value=200, text=overall))
         for node, value, role in (("db-1", 200, "primary"), ("db-2", 503, "replica")):
             answer = json.dumps({"role": role, "timeline": 1})
             samples.append(
