@@ -27,10 +27,10 @@ import duckdb
 
 from harness.check.invariants import CannotCheck, single_select, time_limit
 from harness.check.punctuality import BEGAN_NS, LATE, Punctuality
-from harness.check.recovery import CELL_NS, HOLD_CELLS, Recovery
+from harness.check.recovery import Recovery
 from harness.check.soundness import UNREADABLE
 from harness.check.verdict import Answer, ExpectationVerdict
-from harness.check.windows import Span
+from harness.check.windows import Span, watched
 from harness.experiment.model import Objective
 from harness.experiment.target import TargetSpec
 
@@ -115,14 +115,13 @@ class Figures:
         """
         if objective.metric != "recovery":
             return {objective.window: self.windows[objective.window]}
-        healed_ns = self.recovery.healed_ns or self.ended_ns
+        span = watched(self.recovery, self.ended_ns, objective.subject)
+        if span is None:
+            return {}
         recovered_ns = self.recovery.by_function.get(objective.subject)
-        if recovered_ns is None:
-            return {"the time after the healing": Span(healed_ns, self.ended_ns)}
-        held_ns = min(recovered_ns + HOLD_CELLS * CELL_NS, self.ended_ns)
-        if met:
-            return {"steady": self.windows["steady"], "the hold": Span(recovered_ns, held_ns)}
-        return {"the time after the healing": Span(healed_ns, held_ns)}
+        if met and recovered_ns is not None:
+            return {"steady": self.windows["steady"], "the hold": Span(recovered_ns, span.end_ns)}
+        return {"the time after the healing": span}
 
     def measure(self, objective: Objective, *, kindly: bool = False) -> Measured:
         """``kindly``: what may be the generator's or the locustfile's doing is overlooked."""

@@ -24,7 +24,7 @@ STEADY_SUCCESS_PERCENT = 99.0
 FEWEST_STEADY = 20
 SENT_SHARE = 0.99
 MOST_SAID = 200
-HARNESS_PARTS = frozenset({"toxiproxy", "load"})  # as deaths name them
+HARNESS_PARTS = frozenset({"toxiproxy"})  # as deaths name them
 UNREADABLE = "coalesce(contains(error, 'locustfile: '), false)"
 
 
@@ -33,11 +33,14 @@ Answer = Literal["fail", "inconclusive"]
 
 @dataclass(frozen=True)
 class Doubt:
-    """``spoils``: which failures it makes doubtful: none, steady's success, all figures, or all."""
+    """``spoils``: which failures it makes doubtful.
+
+    ``steady``: of steady's success. ``figures``: of all objectives. ``state``: of the invariants.
+    """
 
     answer: Answer
     text: str
-    spoils: Literal["none", "steady", "figures", "all"] = "none"
+    spoils: Literal["none", "steady", "figures", "state", "all"] = "none"
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,39 @@ class Seen:
     """What the operations tell. ``steady``: operations due and ok in steady, by function.
 
     ``unmet``: by fault id, why the load was not there while it lasted. ``unreadable``: kind, how many
-    answers the locustfile could not read, and what it said of one of them.
+    answers the locustfile could not read, and what it said of one of them. ``crowded_out``: operations
+    that never began, because the target kept every user busy.
     """
 
     steady: Mapping[str, tuple[int, int]]
     unmet: Mapping[str, str]
     unreadable: tuple[tuple[str, int, str], ...] = ()
+    crowded_out: int = 0
+
+
+def spoiling_objective(doubts: Sequence[Doubt], objective: Objective) -> Doubt | None:
+    """The doubt, if any, that makes a failure of this objective doubtful."""
+    kinds = ["all", "figures"]
+    if (objective.window, objective.metric) == ("steady", "success"):
+        kinds.append("steady")
+    return _spoiling(doubts, *kinds)
+
+
+def spoiling_invariants(doubts: Sequence[Doubt]) -> Doubt | None:
+    """The doubt, if any, that makes a violation of an invariant doubtful."""
+    return _spoiling(doubts, "all", "state")
+
+
+def spoiling_time(doubts: Sequence[Doubt]) -> Doubt | None:
+    """The doubt, if any, for which nothing can be said to have come too late.
+
+    Without a sound steady state there is nothing that a late answer, or a recovery, could be held against.
+    """
+    return _spoiling(doubts, "figures", "steady")
+
+
+def _spoiling(doubts: Sequence[Doubt], *kinds: str) -> Doubt | None:
+    return next((doubt for doubt in doubts if doubt.spoils in kinds), None)
 
 
 def see(
@@ -70,7 +100,10 @@ def see(
     unreadable = connection.execute(
         f"select kind, count(*), min(error) from operations where {UNREADABLE} group by kind order by kind"
     ).fetchall()
-    return Seen(_steady_success(connection, timeline), unmet, tuple(unreadable))
+    row = connection.execute(
+        "select count(*) from operations where invoked_ns is null and queued_ns > 0"
+    ).fetchone()
+    return Seen(_steady_success(connection, timeline), unmet, tuple(unreadable), row[0] if row else 0)
 
 
 def doubts(
@@ -82,15 +115,18 @@ def doubts(
     seen: Seen,
 ) -> tuple[Doubt, ...]:
     """All findings."""
-    return (
+    ours = (
         *_aborted(timeline),
-        *_load(timeline),
-        *_unreadable(seen),
-        *_steady(experiment, seen.steady),
+        *_load(timeline, seen.crowded_out),
         *_faults(experiment, faults, seen.unmet),
         *_deaths(timeline, spec),
+    )
+    return (
+        *ours,
+        *_unreadable(seen),
+        *_steady(experiment, seen.steady),
         *_moved(timeline),
-        *_pending(experiment, timeline),
+        *_pending(experiment, timeline, doubtful=_spoiling(ours, "all", "figures") is not None),
         *_jobs(experiment, jobs),
     )
 
@@ -111,7 +147,8 @@ def _aborted(timeline: Timeline) -> Iterator[Doubt]:
         yield Doubt("inconclusive", f"the run was aborted: {timeline.aborted}", spoils="all")
 
 
-def _load(timeline: Timeline) -> Iterator[Doubt]:
+def _load(timeline: Timeline, crowded_out: int) -> Iterator[Doubt]:
+    """The generator's own failures. That no user was free for an operation is the target's."""
     load = timeline.load
     if load is None:
         yield Doubt("inconclusive", "the load generator said nothing of what it sent", spoils="all")
@@ -122,7 +159,7 @@ def _load(timeline: Timeline) -> Iterator[Doubt]:
     if load.exit_code != 0:  # killed, it lost what it had not written yet
         text = f"the load generator ended with exit code {load.exit_code}"
         yield Doubt("inconclusive", text, spoils="all")
-    if load.sent < SENT_SHARE * load.scheduled or load.scheduled == 0:
+    if load.sent + crowded_out < SENT_SHARE * load.scheduled or load.scheduled == 0:
         text = f"load fell behind: {load.sent} of {load.scheduled} scheduled operations were sent"
         yield Doubt("inconclusive", text, spoils="figures")
     if load.lag_p99_ms > LAG_P99_MS:
@@ -191,23 +228,28 @@ def _deaths(timeline: Timeline, spec: TargetSpec) -> Iterator[Doubt]:
 
 
 def _moved(timeline: Timeline) -> Iterator[Doubt]:
-    """What one part of the final state has and another, read later, has not, convicts nobody."""
+    """What one part of the final state has and another, read later, has not, convicts nobody.
+
+    What clients measured has nothing to do with it, and stands.
+    """
     if timeline.moved_after_snapshot:
         moved = ", ".join(timeline.moved_after_snapshot)
         text = f"the system still worked while its final state was read: {moved}"
-        yield Doubt("inconclusive", text, spoils="all")
+        yield Doubt("inconclusive", text, spoils="state")
 
 
-def _pending(experiment: Experiment, timeline: Timeline) -> Iterator[Doubt]:
-    """A backlog that never drains is the system's failure, also where no invariant is asked about."""
+def _pending(experiment: Experiment, timeline: Timeline, *, doubtful: bool) -> Iterator[Doubt]:
+    """A backlog that never drains is the system's failure, also where no invariant is asked about.
+
+    ``doubtful``: it may be the doing of a part of the harness, or of a machine too busy for the load.
+    """
     if timeline.settled_ns is not None or timeline.aborted is not None:
         return
     unknown = [name for name, count in timeline.settle_pending.items() if count < 0]
     pending = [f"{name} {count}" for name, count in timeline.settle_pending.items() if count > 0]
     after = f"{experiment.settle_within_s:g} s after load"
-    late = any(doubt.spoils == "figures" for doubt in _load(timeline))
-    if pending:  # on a machine too busy for the load, a backlog may be the machine's
-        answer: Answer = "inconclusive" if late else "fail"
+    if pending:
+        answer: Answer = "inconclusive" if doubtful else "fail"
         yield Doubt(answer, f"work was still pending {after}: {', '.join(pending)}")
     if unknown or not pending:
         names = ", ".join(unknown) or "nothing is on record"

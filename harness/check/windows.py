@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.check.recovery import Recovery
+from harness.check.recovery import CELL_NS, HOLD_CELLS, Recovery
 from harness.evidence.model import Timeline
 
 
@@ -40,3 +40,17 @@ def windows_of(timeline: Timeline, recovery: Recovery) -> Mapping[str, Span]:
             if recovered is not None:
                 spans["recovered"] = (recovered, ended)
     return {name: Span(start, max(start, end)) for name, (start, end) in spans.items()}
+
+
+def watched(recovery: Recovery, ended_ns: int, function: str | None = None) -> Span | None:
+    """The load from the healing on that decides on a function's recovery (None: on every one's).
+
+    It ends with the hold, or with the load where there was none. None when nothing was healed.
+    """
+    if recovery.healed_ns is None:
+        return None
+    those = list(recovery.by_function.values()) if function is None else [recovery.by_function.get(function)]
+    found = [at_ns for at_ns in those if at_ns is not None]
+    if not found or len(found) < len(those):
+        return Span(recovery.healed_ns, ended_ns)
+    return Span(recovery.healed_ns, min(max(found) + HOLD_CELLS * CELL_NS, ended_ns))

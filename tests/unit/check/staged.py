@@ -57,7 +57,7 @@ def reads(
 
 
 def _begin_late(folder: RunFolder) -> None:
-    """Histories know no lateness: it stands in ``detail`` until here."""
+    """Histories know no lateness: it stands in ``detail`` until here. No attempts: it never began."""
     with duckdb.connect() as connection:
         instant = "{} + coalesce((1e9 * (detail->>'{}')::double)::bigint, {})"
         begun = instant.format("intended_ns", "late_s", "invoked_ns - intended_ns")
@@ -65,7 +65,7 @@ def _begin_late(folder: RunFolder) -> None:
         rows = connection.sql(
             f"""
             select * replace ({ended} as completed_ns) from
-            (select * replace ({begun} as invoked_ns) from '{folder.operations}')
+            (select * replace (if(attempts = 0, null, {begun}) as invoked_ns) from '{folder.operations}')
             """
         ).to_arrow_table()
     folder.write_operations(rows)

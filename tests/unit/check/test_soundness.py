@@ -18,6 +18,9 @@ from tests.unit.check.staged import LOAD, objective, of, reads, stage
 GONE = {"outcome": "unknown", "status": None, "result": None}
 
 
+BACKLOG = {"settled_ns": None, "settle_pending": {"outboxes": 12}}
+
+
 def died(service: str) -> dict[str, Any]:
     return {"deaths": (Death(service=service, at_ns=START_NS, exit_code=-9),)}
 
@@ -27,15 +30,43 @@ def died(service: str) -> dict[str, Any]:
     [
         (died("psp-a"), "inconclusive"),
         (died("toxiproxy"), "inconclusive"),
-        (died("load"), "inconclusive"),
         ({"load": LOAD.model_copy(update={"exit_code": -9})}, "inconclusive"),
-        ({"moved_after_snapshot": ("witness psp-a: 3 lines",)}, "inconclusive"),
         (died("payments"), "fail"),
     ],
 )
-def test_whose_death_convicts_nobody(tmp_path: Path, changes: dict[str, Any], verdict: str) -> None:
-    hard = objective("balance.p99", 5, op="<=")  # it takes 10 ms
-    assert judge(stage(tmp_path, expect=(hard,), **changes)).verdict == verdict
+@pytest.mark.parametrize("left", [{}, BACKLOG])
+def test_whose_death_convicts_nobody(
+    tmp_path: Path, changes: dict[str, Any], left: dict[str, Any], verdict: str
+) -> None:
+    """Neither of slowness, nor of the work it left."""
+    hard = objective("balance.p99", 50 if left else 5, op="<=")  # it takes 10 ms
+    assert judge(stage(tmp_path, expect=(hard,), **changes, **left)).verdict == verdict
+
+
+def test_a_backlog_is_the_system_s_failure(tmp_path: Path) -> None:
+    assert judge(stage(tmp_path, **BACKLOG)).verdict == "fail"
+
+
+@pytest.mark.parametrize(("moved", "verdict"), [((), "fail"), (("witness psp-a",), "inconclusive")])
+def test_a_final_state_that_moved_convicts_nobody_by_its_tables(
+    tmp_path: Path, moved: tuple[str, ...], verdict: str
+) -> None:
+    wrong = of(reads(0, 50), {"delete": "charging.transaction", "where": {"kind": "charge"}})
+    slow = objective("balance.p99", 5, op="<=")
+    found = judge(stage(tmp_path / "a", history=wrong, moved_after_snapshot=moved))
+    assert found.verdict == verdict and any(i.verdict == "fail" for i in found.invariants)
+    found = judge(stage(tmp_path / "b", expect=(slow,), moved_after_snapshot=moved))
+    assert found.verdict == "fail", "what clients measured stands"
+
+
+def test_operations_that_no_user_was_free_for_are_the_target_s_doing(tmp_path: Path) -> None:
+    never = {**GONE, "attempts": 0, "error": "not sent"}
+    slow = objective("balance.success", 99, "run")
+    load = LOAD.model_copy(update={"sent": 900, "recorded": 900})
+    for queued_ns, verdict in ((0, "inconclusive"), (10**9, "fail")):
+        history = of(reads(0, 40), reads(40, 50, **never, queued_ns=queued_ns))
+        found = judge(stage(tmp_path / str(queued_ns), history=history, load=load, expect=(slow,)))
+        assert found.verdict == verdict, found.reasons
 
 
 def test_a_fault_that_could_not_be_healed_convicts_nobody(tmp_path: Path) -> None:
@@ -43,6 +74,7 @@ def test_a_fault_that_could_not_be_healed_convicts_nobody(tmp_path: Path) -> Non
     crash, maintenance = folder.read_faults()
     left = crash.model_copy(update={"heal_error": "remove_toxic: no answer", "healed_ns": None})
     folder.write_faults([left, maintenance])
+    folder.write_timeline(folder.read_timeline().model_copy(update=BACKLOG))
     verdict = judge(folder)
     assert verdict.verdict == "inconclusive" and "could not be healed: remove_toxic" in verdict.reasons[0]
     assert verdict.faults[0].heal_error == "remove_toxic: no answer"
@@ -125,6 +157,30 @@ def test_a_hiccup_of_the_generator_is_not_the_target_s_slowness(tmp_path: Path) 
     really = of(reads(0, 36), reads(36, 36.2, takes_s=0.8), reads(36.2, 56, every=0.1))
     (found,) = judge(stage(tmp_path / "b", history=really, expect=(slow,), **timeline)).expectations
     assert found.verdict == "fail"
+
+
+def test_a_generator_that_is_late_after_the_healing_convicts_nobody_of_recovering_late(
+    tmp_path: Path,
+) -> None:
+    """Too few for the run's own lag, and yet no 3 s are free of them."""
+
+    def after(late_by_s: float, takes_s: float) -> Any:
+        edits = [reads(0, 33)]
+        for start in range(33, 80, 2):
+            edits += [
+                reads(start, start + 0.3, late_s=late_by_s, takes_s=takes_s),
+                reads(start + 0.3, start + 2),
+            ]
+        return of(*edits)
+
+    timeline = {"load_ended_ns": START_NS + 81 * 10**9}
+    for name, history, verdict in (
+        ("late", after(0.4, 0.01), "inconclusive"),
+        ("slow", after(0, 0.41), "fail"),
+    ):
+        found = judge(stage(tmp_path / name, history=history, **timeline))
+        (av1,) = (i for i in found.invariants if i.id == "AV1")
+        assert av1.verdict == verdict, av1
 
 
 # --- answers that the locustfile could not read -------------------------------------------------------
