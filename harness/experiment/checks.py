@@ -1,4 +1,6 @@
-"""What the types alone cannot tell: names of the target and of the faults, and times that fit.
+"""What the types alone cannot tell: names of the target and of the faults, and what each fault needs.
+
+Times against each other stand in ``timeline.py``.
 
 Every function takes parts that are well-formed in themselves and adds what it finds to ``Problems``.
 """
@@ -17,15 +19,13 @@ from harness.experiment.model import Expectation, FaultSpec, Objective
 from harness.experiment.names import suggestion
 from harness.experiment.problems import Problems
 from harness.experiment.target import TargetSpec
+from harness.experiment.timeline import TOLERANCE_S, check_repetition
 from harness.experiment.units import WRITTEN, show_duration
 from harness.experiment.vocabulary import FaultKind, Vocabulary
 from harness.experiment.written import COMMON_KEYS, MAX_RATE_PER_S, WrittenFault, WrittenJob, WrittenLoad
 from harness.experiment.yaml_reader import KeyPath
 
-MAX_TIMELINE_S = 4 * 3600.0
 DEFAULT_WITHIN_S = 15.0
-TOLERANCE_S = 1e-6  # sums of what people wrote are floats
-GAP_S = 2.0  # between two equal faults: the first must be undone before the next one comes
 
 
 def check_load(load: WrittenLoad, spec: TargetSpec, problems: Problems) -> None:
@@ -64,7 +64,7 @@ def check_fault(
     if _check_params(fault.own, kind, path, vocabulary.target, problems):
         _check_duration(fault, kind, path, problems)
         _check_moment(fault, kind, path, vocabulary.target, problems)
-        _check_repetition(fault, path, problems)
+        check_repetition(fault, kind, path, problems)
     return FaultSpec(
         fault=fault.fault,
         at_s=fault.at,
@@ -170,76 +170,6 @@ def changes_rate(kind: type[FaultKind], own: Mapping[str, Any]) -> bool:
         return kind.rate_factor(kind.Params.model_validate(own)) != 1.0
     except ValidationError:
         return False
-
-
-def _check_repetition(fault: WrittenFault, path: KeyPath, problems: Problems) -> None:
-    repeat = fault.repeat or 1
-    if repeat > 1 and fault.every is None:
-        problems.add("'repeat' needs 'every': how far apart", (*path, "repeat"), key=True, hint="every: 10s")
-    if fault.every is None:
-        return
-    if repeat == 1:
-        problems.add(
-            "'every' needs 'repeat': how many times in all", (*path, "every"), key=True, hint="repeat: 3"
-        )
-        return
-    longest = (fault.for_ or 0.0) + (fault.jitter or 0.0)
-    if longest + GAP_S > fault.every + TOLERANCE_S:
-        problems.add(
-            f"every: the repetitions overlap: one comes each {show_duration(fault.every)}, may last until "
-            f"{show_duration(longest)} after its turn (for + jitter), and is healed in the "
-            f"{show_duration(GAP_S)} after that",
-            (*path, "every"),
-            hint=f"every: {show_duration(longest + GAP_S)} or more",
-        )
-
-
-def check_timeline(
-    faults: Sequence[tuple[KeyPath, FaultSpec]],
-    jobs: Sequence[tuple[KeyPath, WrittenJob]],
-    recovered_s: float,
-    problems: Problems,
-) -> None:
-    """Times of faults and jobs against each other and against the end."""
-    for path, fault in faults:
-        if end_of(fault) > MAX_TIMELINE_S:
-            problems.add(
-                f"{fault.fault} would end {show_duration(end_of(fault))} after steady, past the end",
-                (*path, "at"),
-                hint=f"a timeline is at most {show_duration(MAX_TIMELINE_S)} long",
-            )
-    for index, (path, fault) in enumerate(faults):
-        for _, earlier in faults[:index]:
-            if _same_at_once(earlier, fault):
-                problems.add(
-                    f"this {fault.fault} overlaps an equal one on the same thing, "
-                    f"or comes less than {show_duration(GAP_S)} before or after it",
-                    (*path, "at"),
-                    hint=f"one of them says it all; else {show_duration(GAP_S)} or more between them",
-                )
-    last_s = max((end_of(fault) for _, fault in faults), default=0.0)
-    for path, job in jobs:
-        if job.at > last_s + recovered_s:
-            problems.add(
-                f"the job {job.run!r} would start after the end: load may be over "
-                f"{show_duration(last_s + recovered_s)} after steady (last fault + recovered)",
-                (*path, "at"),
-                hint="start it earlier, or give a longer 'recovered'",
-            )
-
-
-def end_of(fault: FaultSpec) -> float:
-    """Seconds from the end of steady until the last repetition is healed, at the latest."""
-    last = fault.at_s + (fault.repeat - 1) * (fault.every_s or 0.0) + fault.jitter_s
-    waiting = fault.within_s if fault.when else 0.0
-    return last + waiting + (fault.for_s or 0.0)
-
-
-def _same_at_once(a: FaultSpec, b: FaultSpec) -> bool:
-    if (a.fault, a.params, a.when) != (b.fault, b.params, b.when):
-        return False
-    gap_s = GAP_S - TOLERANCE_S
-    return a.at_s < end_of(b) + gap_s and b.at_s < end_of(a) + gap_s
 
 
 def check_surges(

@@ -19,6 +19,7 @@ from harness.experiment.model import Experiment, FaultSpec, JobSpec, LoadSpec
 from harness.experiment.names import suggestion
 from harness.experiment.overrides import apply_overrides
 from harness.experiment.problems import Problems, shown
+from harness.experiment.timeline import check_timeline
 from harness.experiment.units import WRITTEN
 from harness.experiment.vocabulary import Vocabulary
 from harness.experiment.written import WrittenExperiment, WrittenFault, WrittenJob, WrittenLoad, WrittenSuite
@@ -92,7 +93,7 @@ def check_experiment(document: Document, vocabulary: Vocabulary) -> Experiment:
     for path, job in jobs:
         checks.check_job(job, path, vocabulary.target, problems)
     if written is not None:
-        checks.check_timeline(faults, jobs, written.recovered, problems)
+        check_timeline(faults, jobs, written.recovered, vocabulary, problems)
         checks.check_surges(written.load.rate, faults, vocabulary.faults, problems)
     lines = [(path, text) for path, text in _items(data, "expect") if isinstance(text, str) and text]
     mix = load.mix if load is not None and set(load.mix) <= set(vocabulary.target.operation_kinds) else {}

@@ -27,6 +27,9 @@ Names = Annotated[
 """One name or pattern, or a list of them: for the parameters of faults."""
 
 
+HEALING_S = 5.0  # a healing is a request or a process's start; kinds that may take longer say so
+
+
 class FaultKind(Protocol):
     """What planning needs to know of a fault. Classes in ``harness.fault`` satisfy it.
 
@@ -38,6 +41,7 @@ class FaultKind(Protocol):
     family: ClassVar[str]
     Params: ClassVar[type[Frozen]]
     duration: ClassVar[Literal["required", "optional", "none"]]  # of `for`; none: it ends by itself
+    on_links: ClassVar[Literal["cut", "shaped"] | None]  # cut: nothing else can be seen on them meanwhile
 
     @classmethod
     def touches(cls, params: Any, spec: TargetSpec) -> tuple[str, ...]:
@@ -63,8 +67,9 @@ class FaultKind(Protocol):
         ...
 
     @classmethod
-    def longest_s(cls, params: Any) -> float:
-        """What it may last beyond its ``for``, or altogether where it has none, seconds."""
+    def longest_s(cls, params: Any, for_s: float | None = None) -> float:
+        """What it may last beyond its ``for`` (``for_s``, where that matters), or altogether where it has
+        none, seconds; ``HEALING_S`` for the healing included."""
         ...
 
 

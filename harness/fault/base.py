@@ -25,11 +25,12 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, TargetSpec
+from harness.experiment.vocabulary import HEALING_S
 from harness.target.runtime import Runtime
 from harness.toxiproxy.links import LinkLayer
 
-HEALING_S = 5.0  # a healing is a request or a process's start; kinds that may take longer say so
 Duration = Literal["required", "optional", "none"]
+OnLinks = Literal["cut", "shaped"]
 
 
 class NoParams(Frozen):
@@ -63,6 +64,7 @@ class Fault(ABC, Generic[P]):
     name: ClassVar[str]
     family: ClassVar[str]
     duration: ClassVar[Duration] = "required"
+    on_links: ClassVar[OnLinks | None] = None  # what it does to the links that it touches
     Params: ClassVar[type[Frozen]] = NoParams
 
     def __init__(self, id: str, params: P, context: Context) -> None:
@@ -93,7 +95,7 @@ class Fault(ABC, Generic[P]):
         return 1.0
 
     @classmethod
-    def longest_s(cls, params: Any) -> float:
+    def longest_s(cls, params: Any, for_s: float | None = None) -> float:
         """What it may last beyond its ``for``, or altogether where it has none, seconds."""
         return HEALING_S
 

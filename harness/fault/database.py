@@ -12,6 +12,7 @@ from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, Switchover, TargetSpec
+from harness.experiment.vocabulary import HEALING_S
 from harness.fault.base import Fault, NoParams
 from harness.out_of_band import ask
 
@@ -36,8 +37,8 @@ class PlannedSwitchover(Fault[NoParams]):
         return "Patroni agrees, and another node holds the primary's role, on a later timeline"
 
     @classmethod
-    def longest_s(cls, params: Frozen) -> float:
-        return 3 * PATIENCE_S  # for the answer, for the role, for the timeline
+    def longest_s(cls, params: Frozen, for_s: float | None = None) -> float:
+        return 3 * PATIENCE_S + HEALING_S  # for the answer, for the role, for the timeline
 
     def healings(self) -> tuple[Healing, ...]:
         return ()

@@ -18,13 +18,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Link
-from harness.fault.base import Context, Fault, P
+from harness.fault.base import Context, Fault, OnLinks, P
 from harness.fault.selection import Cut, Stream, neighbours
 from harness.toxiproxy.canary import Canary, Protocol, probe
 from harness.toxiproxy.links import LinkState
@@ -43,6 +43,7 @@ class LinkFault(Fault[P]):
     """What network faults share: which links, the proof of each, the neighbours, the look for a bypass."""
 
     family = "network"
+    on_links: ClassVar[OnLinks | None] = "shaped"
     _cut: tuple[Cut, ...] = ()
 
     @abstractmethod
@@ -65,7 +66,8 @@ class LinkFault(Fault[P]):
         """Resolve the links. Refuses those that another fault opens and closes.
 
         Two such faults on one link would heal each other, and under either no canary is answered
-        before: neither would be proved.
+        before: neither would be proved. A file whose times allow it is refused beforehand; this is for a
+        healing that took longer than it may.
         """
         self._cut = self.cuts()
         self.seen["touched"] = tuple(cut.link for cut in self._cut)

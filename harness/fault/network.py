@@ -13,8 +13,7 @@ from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
-from harness.experiment.vocabulary import Names
-from harness.fault.base import HEALING_S
+from harness.experiment.vocabulary import HEALING_S, Names
 from harness.fault.link_fault import AFTER_S, BEFORE_S, CANARY_TIMEOUT_S, Effect, LinkFault
 from harness.fault.selection import Cut, Direction, Stream, expand_services, links_between, matching_links
 from harness.toxiproxy import proofs
@@ -57,6 +56,7 @@ class Partition(LinkFault[PartitionParams]):
     """
 
     name = "partition"
+    on_links = "cut"
     Params = PartitionParams
 
     @classmethod
@@ -252,6 +252,7 @@ class Reset(LinkFault[ResetParams]):
     """Connections are reset (TCP RST). Pooled ones too: the proxy is bounced so that all are new."""
 
     name = "reset"
+    on_links = "cut"
     Params = ResetParams
 
     @classmethod
@@ -267,7 +268,7 @@ class Reset(LinkFault[ResetParams]):
         return BEFORE_S + params.after + CANARY_TIMEOUT_S + AFTER_S
 
     @classmethod
-    def longest_s(cls, params: ResetParams) -> float:
+    def longest_s(cls, params: ResetParams, for_s: float | None = None) -> float:
         return params.after + HEALING_S  # the toxic goes only once the resets under way have happened
 
     def cuts(self) -> tuple[Cut, ...]:

@@ -59,7 +59,7 @@ class Maintenance(Fault[MaintenanceParams]):
         return params.announce + WINDOW_S
 
     @classmethod
-    def longest_s(cls, params: MaintenanceParams) -> float:
+    def longest_s(cls, params: MaintenanceParams, for_s: float | None = None) -> float:
         return HEALING_PATIENCE_S + PATIENCE_S  # the window is opened, or closed again, with patience
 
     def healings(self) -> tuple[Healing, ...]:

@@ -48,6 +48,7 @@ MAINTENANCE_GOOD = {
 PAUSE_GOOD = {
     "status_before": "running",
     "incarnation_before": 1,
+    "can_be_asked": True,
     "answered_before": True,
     "stopped": True,
     "silent": True,
@@ -57,6 +58,8 @@ PAUSE_GOOD = {
     "pid_before": 10,
     "pid_after": 10,
 }
+PAUSE_UNHEARD = {key: PAUSE_GOOD[key] for key in PAUSE_GOOD if key not in ("answered_before", "silent")}
+PAUSE_UNHEARD["can_be_asked"] = False
 RESTART_GOOD = {**CRASH_GOOD, "exit_code": 0, "drain_s": 0.3, "status_at_end": "stopped"}
 
 # fault, what was seen when all is well, and the changes each of which must cost the proof
@@ -100,6 +103,20 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
             {"answered_before": False},
             {"stopped": False},
             {"silent": False},
+            {"status_at_end": "running"},
+            {"incarnation_at_end": 2},
+            {"stopped_at_end": False},
+            {"pid_after": 12},
+        ],
+    ),
+    (  # nobody can be asked: that its processes stand still is all there is
+        Pause,
+        {"service": "s"},
+        PAUSE_UNHEARD,
+        [
+            {"status_before": "paused"},
+            {"can_be_asked": True},
+            {"stopped": False},
             {"status_at_end": "running"},
             {"incarnation_at_end": 2},
             {"stopped_at_end": False},
@@ -233,7 +250,9 @@ def test_what_cannot_be_seen_in_its_time_is_known_beforehand(
 
 def test_a_late_end_is_known_beforehand() -> None:
     restart = FAULTS["restart"]
-    assert restart.longest_s(restart.Params.model_validate({"service": "s", "grace": 40.0})) > 40
+    params = restart.Params.model_validate({"service": "s", "grace": 40.0})
+    assert restart.longest_s(params) > 40
+    assert 30 < restart.longest_s(params, 10.0) < 40  # it drains within its `for`
     assert FAULTS["switchover"].longest_s(NoParams()) >= 90
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.experiment.model import Experiment
-from harness.fault.base import HEALING_S as CRASH_S
+from harness.experiment.vocabulary import HEALING_S as CRASH_S
 from harness.fault.base import NoParams
 from harness.fault.registry import FAULTS
 from harness.plan import Plan, RateSegment, make_plan

@@ -1,0 +1,161 @@
+"""What faults on one service share: whom they hit, and what is to be seen of its processes.
+
+A service may be named by a role (``db-primary``); it is resolved at the instant of injection.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from typing import ClassVar
+
+import psutil
+import requests
+
+from harness.errors import EnvironmentBroken
+from harness.evidence.healing import Healing, HealingAction
+from harness.experiment.target import Frozen, TargetSpec
+from harness.fault.base import Context, Fault, known
+from harness.out_of_band import ask
+
+DOWN = ("dead", "stopped")
+
+
+class OnService(Frozen):
+    """``service``: a service of the target, or a role resolved at injection."""
+
+    service: str
+
+
+class OneService(Fault[OnService]):
+    """One service is hit (``strike``) and put right by one healing (``undone_by``)."""
+
+    family = "lifecycle"
+    Params = OnService
+    undone_by: ClassVar[HealingAction] = "start_service"
+    service: str = ""
+
+    @abstractmethod
+    def strike(self) -> None:
+        """Hit ``self.service``; how it was before is noted already."""
+
+    def healings(self) -> tuple[Healing, ...]:
+        return (Healing(action=self.undone_by, args={"service": self.resolve()}),)
+
+    def inject(self) -> None:
+        self.note_before()
+        self.strike()
+
+    def recovered(self) -> None:
+        self.note_after()
+
+    @classmethod
+    def touches(cls, params: OnService, spec: TargetSpec) -> tuple[str, ...]:
+        faultable = [name for name, service in spec.services.items() if not service.witness]
+        if params.service in spec.services and params.service not in faultable:
+            raise ValueError(
+                f"{params.service!r} is a witness: it stands outside; fault a link to it instead"
+            )
+        return (known(params.service, "service or role", [*faultable, *spec.roles]),)
+
+    def resolve(self) -> str:
+        """The service meant, now. A role nobody holds is an error, not a guess."""
+        name = self.params.service
+        if name in self.context.spec.roles:
+            holder = self.context.runtime.role(name)
+            if holder is None:
+                raise EnvironmentBroken(f"nobody holds the role {name!r} now, so it cannot be faulted")
+            name = holder
+        self.service = name
+        self.seen["touched"] = (name,)
+        return name
+
+    def note_before(self) -> None:
+        state = self.context.runtime.state(self.service)
+        self.seen["pid_before"] = state.pid
+        self.seen["incarnation_before"] = state.incarnation
+        self.seen["status_before"] = state.status
+
+    def still(self) -> None:
+        """Somebody else, another fault or the target itself, may have ended it early."""
+        state = self.context.runtime.state(self.service)
+        self.seen["status_at_end"] = state.status
+        self.seen["incarnation_at_end"] = state.incarnation
+
+    def note_after(self) -> None:
+        state = self.context.runtime.state(self.service)
+        self.seen["pid_after"] = state.pid
+        self.seen["incarnation_after"] = state.incarnation
+        self.seen["status_after"] = state.status
+
+    def was_running(self) -> bool:
+        return bool(self.seen.get("status_before") == "running")
+
+    def lasted(self, *statuses: str) -> bool:
+        """It was the same life to the end, in one of these states."""
+        same = self.seen.get("incarnation_at_end") == self.seen.get("incarnation_before")
+        return same and self.seen.get("status_at_end") in statuses
+
+    def at_end(self) -> str:
+        """For people, where it did not last."""
+        return f"{self.service} was {self.seen.get('status_at_end')} before it was healed"
+
+    def came_back(self) -> bool:
+        return (
+            self.seen.get("status_after") == "running"
+            and self.seen["incarnation_after"] > self.seen["incarnation_before"]
+            and self.seen["pid_after"] != self.seen["pid_before"]
+        )
+
+
+def alive(pid: int | None) -> bool:
+    """Whether a process still runs; a zombie does not."""
+    return pid is not None and process_status(pid) not in (None, psutil.STATUS_ZOMBIE)
+
+
+def process_status(pid: int | None) -> str | None:
+    if pid is None:
+        return None
+    try:
+        return str(psutil.Process(pid).status())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def all_stopped(pid: int | None) -> bool:
+    """Whether a process and all its children stand still."""
+    if pid is None:
+        return False
+    try:
+        main = psutil.Process(pid)
+        family = [main, *main.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return False
+    return all(process_status(one.pid) in (psutil.STATUS_STOPPED, None) for one in family)
+
+
+def can_be_asked(context: Context, service: str) -> bool:
+    """Whether it has a readiness endpoint: another one cannot be seen to answer, or to be silent."""
+    return context.spec.services[service].ready is not None
+
+
+def answers(context: Context, service: str, timeout_s: float) -> bool:
+    """Whether the service's readiness endpoint gives any answer, out of band."""
+    ready = context.spec.services[service].ready
+    if ready is None:
+        return False
+    url = f"http://{context.runtime.address(service, ready.port)}{ready.path}"
+    try:
+        ask(ready.method, url, timeout_s=timeout_s)
+    except requests.RequestException:
+        return False
+    return True
+
+
+def wait_for_answer(context: Context, service: str, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and not context.stopping():
+        if answers(context, service, timeout_s=1):
+            return True
+        context.sleep(0.05)
+    return False

@@ -1,0 +1,101 @@
+"""How faults on one service are carried out, with a runtime that only writes down what it is told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.experiment.target import Endpoint, Service
+from harness.fault import lifecycle, one_service
+from harness.fault.base import Context
+from harness.fault.lifecycle import Pause
+from harness.fault.registry import FAULTS
+
+
+class Runtime:
+    """One service, which is running, and another life once it was started anew."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.status = "running"
+
+    def state(self, service: str) -> Any:
+        return SimpleNamespace(pid=10, incarnation=1, status=self.status)
+
+    def address(self, service: str, port: int) -> str:
+        return "127.0.0.1:9"  # nobody listens there
+
+    def pause(self, service: str) -> None:
+        self.told.append("pause")
+        self.status = "paused"
+
+    def kill(self, service: str) -> None:
+        self.told.append("kill")
+
+    def stop(self, service: str, grace_s: float) -> int:
+        self.told.append("stop")
+        return 0
+
+
+def context(runtime: Runtime, ready: Endpoint | None) -> Context:
+    return Context(
+        spec=SimpleNamespace(services={"s": Service(name="s", ready=ready)}, roles={}),  # type: ignore[arg-type]
+        runtime=runtime,  # type: ignore[arg-type]
+        links=None,  # type: ignore[arg-type]
+        say=print,
+        arrivals_per_s=lambda a, b: None,
+        stopping=lambda: False,
+    )
+
+
+def paused(ready: Endpoint | None, monkeypatch: pytest.MonkeyPatch) -> Pause:
+    runtime = Runtime()
+    monkeypatch.setattr(lifecycle, "all_stopped", lambda pid: runtime.status == "paused")
+    fault = Pause("f1", Pause.Params.model_validate({"service": "s"}), context(runtime, ready))  # type: ignore[arg-type]
+    fault.healings()
+    fault.inject()
+    fault.observe()
+    fault.still()
+    runtime.status = "running"
+    fault.recovered()
+    return fault
+
+
+def test_a_pause_of_a_service_that_cannot_be_asked_is_proved_by_its_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault = paused(None, monkeypatch)
+    proof = fault.proof()
+    assert proof.proved
+    assert "no readiness endpoint" in proof.text and "silent" not in proof.observed
+
+
+def test_a_pause_of_a_service_that_did_not_answer_before_is_not_proved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lifecycle, "wait_for_answer", lambda *_, **__: False)
+    proof = paused(Endpoint(port=1), monkeypatch).proof()
+    assert not proof.proved and "did not answer before either" in proof.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "action"),
+    [
+        ("crash", "kill", "start_service"),
+        ("pause", "pause", "resume_service"),
+        ("restart", "stop", "start_service"),
+    ],
+)
+def test_one_service_is_hit_and_undone(
+    kind: str, told: str, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_service, "process_status", lambda pid: None)
+    runtime = Runtime()
+    fault = FAULTS[kind]("f1", FAULTS[kind].Params.model_validate({"service": "s"}), context(runtime, None))
+    (healing,) = fault.healings()
+    assert (healing.action, healing.args) == (action, {"service": "s"})
+    fault.inject()
+    assert runtime.told == [told] and fault.touched() == ("s",)
+    assert (fault.seen["pid_before"], fault.seen["status_before"]) == (10, "running")
