@@ -15,7 +15,7 @@ from harness.experiment.model import Experiment, FaultSpec
 from harness.experiment.target import Frozen
 from harness.experiment.vocabulary import FaultKind, Vocabulary
 
-SLACK_S = 5.0  # for the instants between the phases
+SLACK_S = 10.0  # for the instants between the phases, and the 3 s for which a recovery must hold
 
 
 class PlannedFault(Frozen):

@@ -27,7 +27,8 @@ import duckdb
 from harness.evidence.model import Timeline
 
 CELL_NS = 250_000_000
-HOLD_CELLS = 12  # 3 s
+HOLD_CELLS = 12
+HOLD_NS = HOLD_CELLS * CELL_NS  # 3 s
 SECOND_CELLS = 4
 GOODPUT_SHARE = 0.95
 P99_FACTOR = 1.5
@@ -54,7 +55,7 @@ class Baseline:
 
     @property
     def fewest_in_hold(self) -> float:
-        return max(3.0, 0.5 * self.rate_per_s * HOLD_CELLS * CELL_NS / 1e9)
+        return max(3.0, 0.5 * self.rate_per_s * HOLD_NS / 1e9)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.check.recovery import CELL_NS, HOLD_CELLS, Recovery
+from harness.check.recovery import HOLD_NS, Recovery
 from harness.evidence.model import Timeline
 
 
@@ -53,4 +53,4 @@ def watched(recovery: Recovery, ended_ns: int, function: str | None = None) -> S
     found = [at_ns for at_ns in those if at_ns is not None]
     if not found or len(found) < len(those):
         return Span(recovery.healed_ns, ended_ns)
-    return Span(recovery.healed_ns, min(max(found) + HOLD_CELLS * CELL_NS, ended_ns))
+    return Span(recovery.healed_ns, min(max(found) + HOLD_NS, ended_ns))

@@ -87,15 +87,15 @@ def test_without_surges_there_is_one_rate() -> None:
 @pytest.mark.parametrize(
     ("lines", "jobs", "longest_s"),
     [
-        ((), "", 10 + 40 + 8 + 5),
-        (("{at: 0s, for: 20s, fault: crash, service: edge}",), "", 30 + CRASH_S + 53),
+        ((), "", 10 + 40 + 8 + 10),
+        (("{at: 0s, for: 20s, fault: crash, service: edge}",), "", 30 + CRASH_S + 58),
         (
             ("{at: 1s, for: 3s, fault: crash, service: edge, when: half-done, within: 9s}",),
             "",
-            23 + CRASH_S + 53,
+            23 + CRASH_S + 58,
         ),
-        (("{at: 2s, fault: switchover}",), "", 12 + FAULTS["switchover"].longest_s(NoParams()) + 53),
-        (("{at: 0s, for: 1s, fault: crash, service: edge}",), "jobs: [{at: 8s, run: settlement}]\n", 18 + 53),
+        (("{at: 2s, fault: switchover}",), "", 12 + FAULTS["switchover"].longest_s(NoParams()) + 58),
+        (("{at: 0s, for: 1s, fault: crash, service: edge}",), "jobs: [{at: 8s, run: settlement}]\n", 18 + 58),
     ],
 )
 def test_load_is_long_enough_for_the_latest_end(lines: tuple[str, ...], jobs: str, longest_s: float) -> None:
@@ -104,7 +104,7 @@ def test_load_is_long_enough_for_the_latest_end(lines: tuple[str, ...], jobs: st
 
 def test_load_outlasts_what_a_fault_may_take_by_its_own_keys() -> None:
     made = plan(with_faults("{at: 2s, fault: restart, service: edge, grace: 10m}"))
-    assert made.load.max_duration_s >= 12 + 600 + 53
+    assert made.load.max_duration_s >= 12 + 600 + 58
 
 
 def test_a_fault_that_ends_by_itself_has_no_end() -> None:
