@@ -130,9 +130,10 @@ class Timeline(Frozen):
     last_healing_ns: int | None = None
     load_ended_ns: int | None = None
     settled_ns: int | None = None  # None: work was still pending when settle_within ran out
-    collected_ns: int | None = None
+    collected_ns: int | None = None  # None: not all of the final state could be had
     settle_pending: dict[str, int] = Field(default_factory=dict)
     moved_after_snapshot: tuple[str, ...] = ()  # what changed while the final state was read, for people
+    not_collected: tuple[str, ...] = ()  # what of the final state could not be had, and why, for people
     deaths: tuple[Death, ...] = ()
     load: LoadSummary | None = None
     aborted: str | None = None

@@ -193,6 +193,11 @@ class TargetSpec(Frozen):
         """All kinds of operations that a mix may name, in the order of the functions."""
         return tuple(kind for kinds in self.functions.values() for kind in kinds)
 
+    @property
+    def witnesses(self) -> frozenset[str]:
+        """The services outside the system under test; what they do, and their end, is not its doing."""
+        return frozenset(service.name for service in self.services.values() if service.witness)
+
 
 class Mutant(Frozen):
     """A broken variant: the reference stack with one service started by another command."""

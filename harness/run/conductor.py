@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from harness.check.online import RecoveryWatch
+from harness.check.online import HOLD_SECONDS, RecoveryWatch
 from harness.errors import EnvironmentBroken
 from harness.evidence.model import FaultRecord, JobRecord, Proof
 from harness.fault.base import Context
@@ -28,6 +28,7 @@ from harness.run.jobs import run_job
 
 MOMENT_POLL_S = 0.01
 LOOP_S = 0.1
+JOBS_END_S = 2.0  # a job's call that is under way when the run stops
 CLOCKS_DIFFER_NS = 1_000_000_000  # the generator's clock is monotonic, ours may be set
 
 
@@ -49,7 +50,7 @@ class Conducted:
     """What happened (epoch ns)."""
 
     load_started_ns: int
-    load_ended_ns: int = 0
+    load_ended_ns: int | None = None
     recovered_ns: int | None = None
     faults: list[FaultRecord] = field(default_factory=list)
     jobs: list[JobRecord] = field(default_factory=list)
@@ -66,7 +67,9 @@ class Conducted:
 class Conductor:
     """Conducts one plan. ``conduct`` returns when load may end; ``join_jobs`` after settling.
 
-    ``check`` is called again and again, and raises EnvironmentBroken when there is no use in going on.
+    ``look`` is called again and again, and says why there is no use in going on, or None. ``give_up`` is
+    told so, and must make ``context.stopping`` true: faults are then healed and load ends early. What
+    happened so far stands in ``done`` from the start of load, whatever is raised.
     """
 
     def __init__(
@@ -76,14 +79,17 @@ class Conductor:
         journal: HealingLog,
         driver: LoadDriver,
         tell: Stagehand,
-        check: Callable[[], None] = lambda: None,
+        look: Callable[[], str | None],
+        give_up: Callable[[str], None],
     ) -> None:
+        self.done: Conducted | None = None
         self._plan = plan
         self._context = context
         self._journal = journal
         self._driver = driver
         self._tell = tell
-        self._check_others = check
+        self._look = look
+        self._give_up = give_up
         self._broken_off: list[str] = []
         self._lock = threading.Lock()
         self._healed_ns: dict[str, int] = {}
@@ -92,7 +98,17 @@ class Conductor:
         self._jobs: list[threading.Thread] = []
 
     def conduct(self, load_started_ns: int) -> Conducted:
-        done = Conducted(load_started_ns)
+        """Raises EnvironmentBroken when a fault or a job broke off."""
+        self.done = done = Conducted(load_started_ns)
+        try:
+            self._until_load_may_end(done)
+            self.join_faults()
+            self._check_threads()
+        finally:
+            done.load_ended_ns = min(time.time_ns(), self._last_ns(done))
+        return done
+
+    def _until_load_may_end(self, done: Conducted) -> None:
         self._tell.phase("steady", f"{self._plan.steady_s:g} s without a fault")
         self._threads = [self._start(fault.id, self._run_fault, fault, done) for fault in self._plan.faults]
         self._jobs = [self._start(f"job {job.run}", self._run_job, job, done) for job in self._plan.jobs]
@@ -113,10 +129,6 @@ class Conductor:
                 watch = self._start_watch(done)
             if self._may_end(watch, live, done, now):
                 break
-        self.join_faults()
-        self._check_threads()
-        done.load_ended_ns = min(time.time_ns(), self._last_ns(done))
-        return done
 
     def join_faults(self) -> None:
         """Wait until every fault is healed and judged; each is bounded by its own waits."""
@@ -124,12 +136,20 @@ class Conductor:
             thread.join()
 
     def join_jobs(self, timeout_s: float) -> None:
+        self._await_jobs(timeout_s)
+        self._check_threads()
+
+    def break_off(self) -> None:
+        """Whatever was raised: wait for what still heals and records. The run is stopping."""
+        self.join_faults()
+        self._await_jobs(JOBS_END_S)
+
+    # --- the loop's parts -----------------------------------------------------------------------
+    def _await_jobs(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         for thread in self._jobs:
             thread.join(max(0.1, deadline - time.monotonic()))
-        self._check_threads()
 
-    # --- the loop's parts -----------------------------------------------------------------------
     def _show(self, live: Sequence[LiveSecond]) -> None:
         for second in live:
             if second.second > self._shown:
@@ -139,7 +159,8 @@ class Conductor:
 
     def _check(self) -> None:
         self._check_threads()
-        self._check_others()
+        if why := self._look():
+            self._give_up(why)
 
     def _check_threads(self) -> None:
         """A fault or job that broke off leaves no record, and maybe something unhealed."""
@@ -151,16 +172,14 @@ class Conductor:
         return done.load_started_ns + int(self._plan.load.max_duration_s * 1e9)
 
     def _load_is_over(self, done: Conducted) -> bool:
-        """Whether it has run its longest time. Raises EnvironmentBroken when it ended in another way."""
+        """Whether it has run its longest time. When it ended in another way, the run is given up."""
         if self._driver.alive():
             return False
         in_time = time.time_ns() >= self._last_ns(done) - CLOCKS_DIFFER_NS
         if self._driver.exit_code == 0 and in_time:
             return True
-        raise EnvironmentBroken(
-            f"the load generator ended before its time, exit code {self._driver.exit_code}",
-            hint="see logs/load.log in the run folder",
-        )
+        self._give_up(f"the load generator ended before its time, exit code {self._driver.exit_code}")
+        return False
 
     def _await_faults(self) -> None:
         while self._faults_at_work() and not self._context.stopping():
@@ -193,7 +212,8 @@ class Conductor:
             if done.recovered_ns is not None and self._plan.faults:
                 took_s = (done.recovered_ns - watch.healed_ns) / 1e9
                 self._tell.phase("recovered", f"after {max(0.0, took_s):.1f} s")
-            return now_ns > watch.healed_ns + int(self._plan.recover_within_s * 1e9)
+            # recovered in the last instant: it must be seen to hold, and the live figures come by the second
+            return now_ns > watch.healed_ns + int((self._plan.recover_within_s + HOLD_SECONDS + 2) * 1e9)
         return now_ns > done.recovered_ns + int(self._plan.recovered_s * 1e9)
 
     # --- faults and jobs ------------------------------------------------------------------------

@@ -4,6 +4,10 @@
 
 What was asked is saved before anything starts; evidence as it comes; the verdict last. Whatever goes
 wrong, the stage comes down and what evidence there is stays in the run folder.
+
+Where evidence can still be had there is a verdict: a link engine, a witness or a load generator that
+ends uninvited ends the load early, and the rest goes its way. Only what breaks the harness itself ends
+without a verdict.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +40,7 @@ from harness.load.driver import LoadDriver
 from harness.plan import Plan
 from harness.report import render
 from harness.run.collecting import collect
-from harness.run.conductor import Conducted, Conductor, Stagehand
+from harness.run.conductor import Conductor, Stagehand
 from harness.run.interrupts import Interrupts
 from harness.run.sampling import Sampler
 from harness.run.settling import wait_settled
@@ -167,6 +171,12 @@ class _Run:
 
     def _drive(self, stage: Stage, interrupts: Interrupts) -> None:
         """Load, faults, settle, collect; what was seen is saved even when a step breaks."""
+
+        def give_up(why: str) -> None:
+            if not interrupts.stopping():
+                self._tell.event(f"{why}: the run ends early and is judged by what can still be had")
+                interrupts.stop(why)
+
         asked = self._asked
         driver = self._driver(stage)
         samples = self._folder.open_samples()
@@ -180,32 +190,42 @@ class _Run:
             stopping=interrupts.stopping,
         )
 
-        def check() -> None:
-            stage.check()
+        def look() -> str | None:
             sampler.check()
+            return stage.fallen()
 
-        conductor = Conductor(asked.plan, context, stage.journal, driver, self._tell, check)
-        done: Conducted | None = None
+        def look_and_mend() -> None:
+            if why := look():
+                give_up(why)
+                stage.mend()
+
+        conductor = Conductor(asked.plan, context, stage.journal, driver, self._tell, look, give_up)
         try:
             driver.arm()
             sampler.start()
-            done = conductor.conduct(driver.start())
+            conductor.conduct(driver.start())
             self._stop_load(driver)
-            self._settle(stage, conductor, interrupts)
+            self._settle(stage, conductor, interrupts, look_and_mend)
         except Exception as error:
             interrupts.stop(str(error))  # whoever still waits wakes up, and heals
-            conductor.join_faults()
+            conductor.break_off()
             raise
         finally:
             with ExitStack() as last:  # each step, whatever became of those before; undone from below
-                if done is not None:
-                    last.callback(self._save, done)
+                last.callback(self._save, conductor)
                 last.callback(samples.close)
                 last.callback(sampler.stop)
                 last.callback(self._stop_load, driver)
-        if not interrupts.stopping():
-            self._tell.phase("collecting")
-            self._times["moved_after_snapshot"] = collect(asked.spec, stage.runtime, self._folder)
+        if not interrupts.signalled:
+            self._collect(stage)
+
+    def _collect(self, stage: Stage) -> None:
+        self._tell.phase("collecting")
+        collected = collect(self._asked.spec, stage.runtime, self._folder)
+        self._times.update(moved_after_snapshot=collected.moved, not_collected=collected.missing)
+        for missing in collected.missing:
+            self._tell.event(missing)
+        if not collected.missing:
             self._times["collected_ns"] = time.time_ns()
 
     def _driver(self, stage: Stage) -> LoadDriver:
@@ -229,20 +249,25 @@ class _Run:
         if driver.log.exists():
             (self._folder.logs / "load.log").write_bytes(driver.log.read_bytes())
 
-    def _settle(self, stage: Stage, conductor: Conductor, interrupts: Interrupts) -> None:
+    def _settle(
+        self, stage: Stage, conductor: Conductor, interrupts: Interrupts, look: Callable[[], None]
+    ) -> None:
         within_s = self._asked.plan.settle_within_s
         self._tell.phase("settling", f"at most {within_s:g} s")
         settled_ns, pending = wait_settled(
-            self._asked.spec, stage.runtime, within_s, interrupts.stopping, self._tell.event
+            self._asked.spec, stage.runtime, within_s, lambda: interrupts.signalled, self._tell.event, look
         )
         self._times.update(settled_ns=settled_ns, settle_pending=pending)
         conductor.join_jobs(within_s if pending else 2.0)
 
-    def _save(self, done: Conducted) -> None:
+    def _save(self, conductor: Conductor) -> None:
+        done = conductor.done
+        if done is None:  # load never started
+            return
         steady_ns = done.load_started_ns + int(self._asked.plan.steady_s * 1e9)
         self._times.update(
             load_started_ns=done.load_started_ns,
-            steady_ended_ns=min(steady_ns, done.load_ended_ns),
+            steady_ended_ns=min(steady_ns, done.load_ended_ns or steady_ns),
             first_injection_ns=done.first_injection_ns,
             last_healing_ns=done.last_healing_ns,
             load_ended_ns=done.load_ended_ns,

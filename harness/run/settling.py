@@ -20,14 +20,19 @@ def wait_settled(
     within_s: float,
     stopping: Callable[[], bool],
     say: Callable[[str], None],
+    look: Callable[[], None],
 ) -> tuple[int | None, dict[str, int]]:
-    """(instant at which nothing was pending or None, what is pending by name; -1: could not be asked)."""
+    """(instant at which nothing was pending or None, what is pending by name; -1: could not be asked).
+
+    ``look`` is called before each look at what is pending.
+    """
     asker = Asker(spec, runtime)
     deadline = time.monotonic() + within_s
     quiet, pending = 0, {}
     next_word = time.monotonic() + 5
     try:
         while True:
+            look()
             pending = pending_work(spec, asker)
             quiet = 0 if pending else quiet + 1
             if quiet >= QUIET_POLLS:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from harness.errors import EnvironmentBroken
+from harness.errors import LinkError
 from harness.evidence.model import Death
 from harness.experiment.target import Mutant, TargetSpec
 from harness.run.journal import Journal
@@ -51,7 +51,8 @@ class Stage:
         self._mutant = mutant
         self._logs = logs
         self._say = say
-        self._engine_deaths: list[Death] = []
+        self._engine_death: Death | None = None  # the first one; the run ends with it
+        self._mended = False
         self._undo = ExitStack()
 
     def __enter__(self) -> Stage:
@@ -84,36 +85,50 @@ class Stage:
     def _note_restart(self, restart: EngineRestart) -> None:
         """A replaced engine broke every connection, uninvited: that is a death like any other."""
         self._say(f"the Toxiproxy engine was replaced: {restart.cause}")
-        self._engine_deaths.append(
-            Death(service="toxiproxy", at_ns=restart.at_ns, exit_code=None, last_log=restart.cause)
-        )
+        self._note(Death(service="toxiproxy", at_ns=restart.at_ns, exit_code=None, last_log=restart.cause))
+
+    def _note(self, death: Death) -> None:
+        self._engine_death = self._engine_death or death
+
+    def _look_at_engine(self) -> Death | None:
+        if not self.engine.alive():
+            code, said = self.engine.fallen(), last_lines(self.engine.log)
+            self._note(Death(service="toxiproxy", at_ns=time.time_ns(), exit_code=code, last_log=said))
+        return self._engine_death
 
     def deaths(self) -> tuple[Death, ...]:
         """Everything that ended uninvited, the link engine included. Ask when no fault is at work."""
-        fallen: tuple[Death, ...] = ()
-        if not self.engine.alive():  # also when it could not be replaced
-            code, said = self.engine.fallen(), last_lines(self.engine.log)
-            fallen = (Death(service="toxiproxy", at_ns=time.time_ns(), exit_code=code, last_log=said),)
-        return (*self.runtime.deaths(), *self._engine_deaths, *fallen)
+        engine = self._look_at_engine()
+        return (*self.runtime.deaths(), *([engine] if engine else []))
 
-    def check(self) -> None:
-        """Raises EnvironmentBroken when what the evidence rests on has ended uninvited.
+    def fallen(self) -> str | None:
+        """Why there is no use in going on: what the evidence rests on has ended uninvited.
 
-        Without the engine every link is refused, without a witness nothing proves what happened outside:
-        neither says anything about the target, so there is no use in going on.
+        Without the engine every link is refused, a replaced one broke every connection, and without a
+        witness nothing proves what happened outside: none of these says anything about the target.
         """
-        if not self.engine.alive():
-            raise EnvironmentBroken(
-                f"the Toxiproxy engine ended uninvited, exit code {self.engine.fallen()}",
-                hint="see logs/toxiproxy.log in the run folder",
-            )
-        witnesses = {log.service for log in self._spec.witness_logs}
+        if engine := self._look_at_engine():
+            if engine.exit_code is None:
+                return f"the Toxiproxy engine ended or fell silent: {engine.last_log}"
+            return f"the Toxiproxy engine ended uninvited, exit code {engine.exit_code}"
         for death in self.runtime.deaths():
-            if death.service in witnesses:
-                raise EnvironmentBroken(
-                    f"the witness {death.service} ended uninvited, exit code {death.exit_code}",
-                    hint=f"see logs/{death.service}.log in the run folder",
-                )
+            if death.service in self._spec.witnesses:
+                return f"the witness {death.service} ended uninvited, exit code {death.exit_code}"
+        return None
+
+    def mend(self) -> None:
+        """Replace an engine that has ended, once, so that the target can settle.
+
+        Ask when no fault is at work; one that was healed through the engine has replaced it already.
+        """
+        if self._mended or self.engine.alive():
+            return
+        self._mended = True
+        self._look_at_engine()
+        try:
+            self.links.recover("it had ended uninvited")
+        except LinkError as error:
+            self._say(f"the target stays without links: {error.message}")
 
     def _keep_logs(self, scratch: Path) -> None:
         """Logs are evidence: they move to the run folder before the scratch folder goes."""
