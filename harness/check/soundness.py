@@ -126,6 +126,7 @@ def doubts(
         *_unreadable(seen),
         *_steady(experiment, seen.steady),
         *_moved(timeline),
+        *_not_collected(timeline),
         *_pending(experiment, timeline, doubtful=_spoiling(ours, "all", "figures") is not None),
         *_jobs(experiment, jobs),
     )
@@ -218,7 +219,7 @@ def _faults(
 
 def _deaths(timeline: Timeline, spec: TargetSpec) -> Iterator[Doubt]:
     """Uninvited deaths. Of our own parts they spoil all; the target's own may be its failure."""
-    ours = HARNESS_PARTS | {service.name for service in spec.services.values() if service.witness}
+    ours = HARNESS_PARTS | spec.witnesses
     for death in timeline.deaths:
         text = f"{death.service} ended uninvited, exit code {death.exit_code}"
         if death.service in ours:
@@ -236,6 +237,12 @@ def _moved(timeline: Timeline) -> Iterator[Doubt]:
         moved = ", ".join(timeline.moved_after_snapshot)
         text = f"the system still worked while its final state was read: {moved}"
         yield Doubt("inconclusive", text, spoils="state")
+
+
+def _not_collected(timeline: Timeline) -> Iterator[Doubt]:
+    """Without a part of the final state what needs it cannot be said; what clients measured stands."""
+    for why in timeline.not_collected:
+        yield Doubt("inconclusive", f"part of the final state is missing: {why}", spoils="state")
 
 
 def _pending(experiment: Experiment, timeline: Timeline, *, doubtful: bool) -> Iterator[Doubt]:

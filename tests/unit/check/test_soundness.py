@@ -47,16 +47,29 @@ def test_a_backlog_is_the_system_s_failure(tmp_path: Path) -> None:
     assert judge(stage(tmp_path, **BACKLOG)).verdict == "fail"
 
 
-@pytest.mark.parametrize(("moved", "verdict"), [((), "fail"), (("witness psp-a",), "inconclusive")])
-def test_a_final_state_that_moved_convicts_nobody_by_its_tables(
-    tmp_path: Path, moved: tuple[str, ...], verdict: str
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        ({}, "fail"),
+        ({"moved_after_snapshot": ("witness psp-a",)}, "inconclusive"),
+        ({"not_collected": ("nobody holds the role 'db-primary'",)}, "inconclusive"),
+    ],
+)
+def test_a_final_state_that_moved_or_is_not_whole_convicts_nobody_by_its_tables(
+    tmp_path: Path, state: dict[str, Any], verdict: str
 ) -> None:
     wrong = of(reads(0, 50), {"delete": "charging.transaction", "where": {"kind": "charge"}})
     slow = objective("balance.p99", 5, op="<=")
-    found = judge(stage(tmp_path / "a", history=wrong, moved_after_snapshot=moved))
+    found = judge(stage(tmp_path / "a", history=wrong, **state))
     assert found.verdict == verdict and any(i.verdict == "fail" for i in found.invariants)
-    found = judge(stage(tmp_path / "b", expect=(slow,), moved_after_snapshot=moved))
+    found = judge(stage(tmp_path / "b", expect=(slow,), **state))
     assert found.verdict == "fail", "what clients measured stands"
+
+
+def test_a_final_state_that_is_not_whole_is_no_pass(tmp_path: Path) -> None:
+    fast = objective("balance.p99", 50, op="<=")
+    found = judge(stage(tmp_path, expect=(fast,), not_collected=("the log of psp-a",)))
+    assert found.verdict == "inconclusive" and "missing: the log of psp-a" in found.reasons[0]
 
 
 def test_operations_that_no_user_was_free_for_are_the_target_s_doing(tmp_path: Path) -> None:
