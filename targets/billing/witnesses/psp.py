@@ -205,7 +205,9 @@ class Provider:
         after = request.query.get("after", "0")
         if not (after.isascii() and after.isdigit()):
             raise Refusal(400, f"after must be a whole number, not {after!r:.100}")
-        return web.json_response({"lines": [vars(line) for line in self._book.statement(int(after))]})
+        lines = self._book.statement(int(after))
+        more = len(lines) == STATEMENT_PAGE  # then the last page may be empty
+        return web.json_response({"lines": [vars(line) for line in lines], "more": more})
 
 
 def main() -> None:

@@ -53,21 +53,23 @@ class Statement:
 
     async def compare(self) -> Sequence[Difference] | None:
         try:
-            while lines := await self._next_page():
-                columns = ([line[name] for line in lines] for name in ("seq", "event", "key", "amount_minor"))
-                await self._database.execute(_LINES, self._psp, *columns, attempts=2)
+            while await self._read_page():
+                pass
         except CallFailed:
             return None
         rows = await self._database.fetch(_STATEMENT, self._psp, GRACE_S)
         return [Difference(row["reference"], row["problem"]) for row in rows]
 
-    async def _next_page(self) -> list[dict[str, Any]]:
+    async def _read_page(self) -> bool:
+        """Read and keep the next page; whether there is more. What comes meanwhile is for the next sweep."""
         after = await self._database.fetchval(_READ_TO, self._psp)
         answer = await self._provider.call("GET", f"/statement?after={after}")
         if answer.status != 200 or not isinstance(answer.body, dict):
             raise CallFailed(f"{self._psp}: status {answer.status} to a statement", may_have_arrived=True)
         lines: list[dict[str, Any]] = answer.body["lines"]
-        return lines
+        columns = ([line[name] for line in lines] for name in ("seq", "event", "key", "amount_minor"))
+        await self._database.execute(_LINES, self._psp, *columns, attempts=2)
+        return bool(answer.body["more"])
 
 
 def reconciliation(service: Service, psps: Sequence[str]) -> Reconciliation:
