@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from datetime import datetime
 
 import nats
 import nats.errors
@@ -38,7 +37,6 @@ class Broker:
         self._client: Client | None = None
         self._jetstream: JetStreamContext | None = None
         self._connected = asyncio.Event()
-        self._stream_created: datetime | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -108,14 +106,11 @@ class Broker:
         )
 
     async def _ensure_stream(self, jetstream: JetStreamContext) -> None:
-        """Create it where it is missing; and tell when it is not the one that was there before.
-
-        Then the broker has lost what it had confirmed: events marked as sent that not all consumers have.
-        """
+        """Create it where it is missing."""
         try:
-            info = await jetstream.stream_info(STREAM)
+            await jetstream.stream_info(STREAM)
         except nats.js.errors.NotFoundError:
-            info = await jetstream.add_stream(
+            await jetstream.add_stream(
                 StreamConfig(
                     name=STREAM,
                     subjects=list(SUBJECTS),
@@ -125,10 +120,6 @@ class Broker:
                 )
             )
             self._log("broker.stream_created", stream=STREAM)
-        if self._stream_created not in (None, info.created):
-            self._metrics.add("broker.streams_lost")
-            self._log("broker.stream_lost", stream=STREAM, was_of=self._stream_created, is_of=info.created)
-        self._stream_created = info.created
 
     async def _drop(self) -> None:
         client, self._client, self._jetstream = self._client, None, None
