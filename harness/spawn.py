@@ -7,11 +7,40 @@ may pass ``LocalSpawner``. Only protocols and this plain implementation live her
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from harness.errors import EnvironmentBroken
+
+FEWEST_OPEN_FILES = 4096  # a link engine holds two for each connection, and outages make many
+
+
+def open_files() -> int:
+    """How many files a process here may have open, if it asks for all it may."""
+    return _counted(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def allow_open_files() -> None:
+    """Let this process and its children open as many files as they may: shells often say 1024.
+
+    A link engine or a load generator out of files looks just like a system that is down. Raises
+    EnvironmentBroken when even the hard limit is too low.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if _counted(most) < FEWEST_OPEN_FILES:
+        raise EnvironmentBroken(
+            f"processes may open at most {most} files here (hard limit), {FEWEST_OPEN_FILES} are needed",
+            hint="raise it as root: `ulimit -Hn`, limits.conf, or the container's --ulimit nofile",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _counted(limit: int) -> int:
+    return 1 << 30 if limit == resource.RLIM_INFINITY else limit
 
 
 class Child(Protocol):

@@ -17,6 +17,7 @@ from tempfile import gettempdir
 import click
 
 from harness.errors import ExitCode, LedgerquakeError
+from harness.spawn import FEWEST_OPEN_FILES, open_files
 
 HARNESS_PACKAGES = ("locust", "duckdb", "pyarrow", "pydantic", "psycopg", "toxiproxy-python")
 FREE_GIB = 1.0
@@ -53,6 +54,8 @@ def _system() -> Iterator[Finding]:
     linux = sys.platform == "linux"
     yield Finding("system", linux, f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs")
     free_gib = shutil.disk_usage(gettempdir()).free / 2**30
+    most = open_files()
+    yield Finding("open files", most >= FEWEST_OPEN_FILES, f"at most {most} per process")
     yield Finding("disk", free_gib >= FREE_GIB, f"{free_gib:.1f} GiB free in {gettempdir()}")
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import EnvironmentBroken
+from harness.spawn import allow_open_files
 from harness.target import proctree
 from harness.target.scratch import RUN_VARIABLE, scratch_folder
 
@@ -122,6 +123,7 @@ class Supervisor:
     @classmethod
     def start(cls, run_id: str) -> Supervisor:
         """Start the supervisor process; it makes the scratch folder. Raises EnvironmentBroken."""
+        allow_open_files()
         scratch = scratch_folder(run_id)
         ours, theirs = socket.socketpair()
         with theirs:

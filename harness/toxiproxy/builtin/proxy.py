@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import time
@@ -16,6 +17,7 @@ log = logging.getLogger("toxiproxy")
 
 DIRECTIONS: tuple[Direction, ...] = ("upstream", "downstream")
 BACKLOG = 1024
+EXIT_OUT_OF_FILES = 71
 
 # (proxy, direction, "received" or "sent", bytes)
 CountFor = Callable[["Proxy", Direction, str, int], None]
@@ -195,7 +197,13 @@ class Proxy:
         task.add_done_callback(self._dials.discard)
 
     def dial_failed(self, error: OSError) -> None:
-        """At most one line a second: a dead upstream fails hundreds of times."""
+        """At most one line a second: a dead upstream fails hundreds of times.
+
+        An engine that is out of files is dead: what it cuts from then on, nobody asked it to.
+        """
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            log.critical("link %s cannot reach %s: %s; this engine ends", self.name, self.upstream, error)
+            os._exit(EXIT_OUT_OF_FILES)
         if time.monotonic() - self._complained_at > 1:
             self._complained_at = time.monotonic()
             log.warning("link %s cannot reach %s: %s", self.name, self.upstream, error)
