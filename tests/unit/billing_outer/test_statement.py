@@ -31,7 +31,7 @@ class Database:
     async def fetchval(self, *_: Any) -> int:
         return self.read_to
 
-    async def fetch(self, *_: Any) -> list[Any]:
+    async def run(self, *_: Any, **__: Any) -> list[Any]:
         return []
 
     async def execute(self, _: str, __: str, seqs: list[int], *___: Any, **____: Any) -> None:

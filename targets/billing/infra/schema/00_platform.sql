@@ -26,8 +26,10 @@ begin
       payload jsonb not null,
       created_at timestamptz not null default clock_timestamp(),
       sent_at timestamptz,
-      resends int not null default 0);       -- by reconciliation
+      resends int not null default 0,        -- by reconciliation
+      reconciled_at timestamptz);            -- all its consumers have it
     create index on %1$I.outbox (id) where sent_at is null;
+    create index on %1$I.outbox (id) where reconciled_at is null;
     create table %1$I.inbox (
       event_id uuid not null,
       consumer text not null,

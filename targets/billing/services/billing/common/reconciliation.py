@@ -16,19 +16,30 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import asyncpg
+
 from billing.common.app import Service
-from billing.common.database import Session, is_infrastructure
+from billing.common.database import Database, Record, Session, is_infrastructure
 
 EVERY_S = 5.0
 GRACE_S = 15.0  # doubled with each time that an event is sent again: its consumer may be down for long
 RESEND_AT_ONCE = 500
 
-_UNCONSUMED = """
-select o.event_id, due.consumer, o.subject
+PATIENCE_S = (
+    2.0  # of a question; less than the client's, so that the server ends it and the connection is sound
+)
+
+_PATIENCE = f"set local statement_timeout = '{PATIENCE_S:.0f}s'"
+
+_UNRECONCILED = """
+select o.id, o.event_id, o.subject, due.consumer,
+       exists (
+         select from public.consumed c where c.consumer = due.consumer and c.event_id = o.event_id) as arrived
 from outbox o join unnest($1::text[], $2::text[]) due (subject, consumer) on due.subject = o.subject
-where (o.sent_at < clock_timestamp() - make_interval(secs => $3) or o.resends > 0)
-  and not exists (
-    select from public.consumed c where c.consumer = due.consumer and c.event_id = o.event_id)"""
+where o.reconciled_at is null
+  and (o.sent_at < clock_timestamp() - make_interval(secs => $3) or o.resends > 0)"""
+
+_RECONCILED = "update outbox set reconciled_at = clock_timestamp() where id = any($1::bigint[])"
 
 _RESEND = f"""
 update outbox set sent_at = null, resends = resends + 1
@@ -60,6 +71,16 @@ class Difference:
 
 # Lists all differences that stand now; None when the other side did not answer.
 Comparison = Callable[[], Awaitable[Sequence[Difference] | None]]
+
+
+async def ask(database: Database, sql: str, *args: object) -> list[Record]:
+    """Rows of a question about much history: one that takes too long fails alone, and nobody's connection."""
+
+    async def read(session: Session) -> list[Record]:
+        await session.execute(_PATIENCE)
+        return await session.fetch(sql, *args)
+
+    return await database.run(read, attempts=1)
 
 
 class Reconciliation:
@@ -96,7 +117,7 @@ class Reconciliation:
                 if differences is not None:
                     await self._database.run(partial(self._keep, name, differences))
             except Exception as error:
-                if is_infrastructure(error):
+                if is_infrastructure(error) and not isinstance(error, asyncpg.QueryCanceledError):
                     raise
                 self._log("reconciliation.failed", comparison=name, error=error)
                 differences = None
@@ -104,7 +125,7 @@ class Reconciliation:
                 self._metrics.add("reconciliation.unanswered")
 
     async def _ask(self, sql: str) -> list[Difference]:
-        rows = await self._database.fetch(sql, GRACE_S)
+        rows = await ask(self._database, sql, GRACE_S)
         return [Difference(row["reference"], row["problem"]) for row in rows]
 
     async def _keep(self, name: str, differences: Iterable[Difference], session: Session) -> None:
@@ -122,7 +143,10 @@ class Reconciliation:
     async def _events(self) -> list[Difference]:
         """Events that were sent and never arrived; sends them again."""
         subjects, consumers = [subject for subject, _ in self._due], [consumer for _, consumer in self._due]
-        lost = await self._database.fetch(_UNCONSUMED, subjects, consumers, GRACE_S)
+        due = await ask(self._database, _UNRECONCILED, subjects, consumers, GRACE_S)
+        lost = [row for row in due if not row["arrived"]]
+        if arrived := {row["id"] for row in due} - {row["id"] for row in lost}:
+            await self._database.execute(_RECONCILED, sorted(arrived), attempts=2)
         if lost:
             again = await self._database.fetch(_RESEND, [row["event_id"] for row in lost], GRACE_S)
             self._metrics.add("reconciliation.resent", len(again))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from billing.common import CallFailed, Database, HttpClient, Service
-from billing.common.reconciliation import GRACE_S, Difference, Reconciliation
+from billing.common.reconciliation import GRACE_S, Difference, Reconciliation, ask
 
 CONSUMERS = {"payment.settled": ("charging", "notify"), "payment.failed": ("notify",)}
 
@@ -57,7 +57,7 @@ class Statement:
                 pass
         except CallFailed:
             return None
-        rows = await self._database.fetch(_STATEMENT, self._psp, GRACE_S)
+        rows = await ask(self._database, _STATEMENT, self._psp, GRACE_S)
         return [Difference(row["reference"], row["problem"]) for row in rows]
 
     async def _read_page(self) -> bool:

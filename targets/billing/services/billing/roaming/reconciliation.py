@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from billing.common import CallFailed, Database, HttpClient, Service
-from billing.common.reconciliation import GRACE_S, Difference, Reconciliation
+from billing.common.reconciliation import GRACE_S, Difference, Reconciliation, ask
 
 CONSUMERS = {"settlement.closed": ("charging",)}
 
@@ -51,7 +51,7 @@ class Exchange:
             return None
         if answer.status != 200 or not isinstance(answer.body, dict):
             return None
-        rows = await self._database.fetch(_FILES, GRACE_S)  # later: all that they have, we must have
+        rows = await ask(self._database, _FILES, GRACE_S)  # later: all that they have, we must have
         theirs = dict(_named(row) for row in answer.body["files"])
         return file_differences(
             dict(_named(row) for row in rows), {_named(row)[0] for row in rows if row["is_due"]}, theirs
