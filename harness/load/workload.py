@@ -38,6 +38,7 @@ CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 2.0
 ATTEMPTS = 2
 BACK_OFF_S = 0.2  # the mean of the first pause is half of it: full jitter
+IN_PROGRESS = 409  # the same key is being worked on: asked again at once, it would be still
 BACK_OFF_MOST_S = 1.0
 LEAST_S = 0.05  # an attempt with less time than this is not begun
 
@@ -169,7 +170,7 @@ class Op:
             self._status = answer.status
             if answer.error:
                 self._errors.append(answer.error)
-            if not may_retry(answer) or self.attempts >= attempts or not self._back_off():
+            if not may_retry(answer) or self.attempts >= attempts or not self._back_off(answer.status):
                 return answer
 
     def ask(
@@ -246,9 +247,10 @@ class Op:
             self.queued_ns,
         )
 
-    def _back_off(self) -> bool:
+    def _back_off(self, status: int | None) -> bool:
         most_s = min(BACK_OFF_MOST_S, BACK_OFF_S * 2 ** (self.attempts - 1))
-        return self.pause(self._arrival.rng(f"retry {self.attempts}").uniform(0, most_s))
+        least_s = most_s / 2 if status == IN_PROGRESS else 0.0
+        return self.pause(self._arrival.rng(f"retry {self.attempts}").uniform(least_s, most_s))
 
     def _send(
         self,

@@ -326,6 +326,8 @@ def test_each_kind_of_answer_gives_its_outcome_and_every_attempt_is_counted(make
         assert len(seen[kind]) == sum(r["attempts"] for r in rows), f"{kind}: attempts that nobody counted"
         if kind != "nonsense":
             assert Counter(seen[kind]) == Counter({r["key"]: r["attempts"] for r in rows})
+    took_ms = [(r["completed_ns"] - r["invoked_ns"]) / 1e6 for r in by_kind["conflict"]]
+    assert min(took_ms) >= 100, "the same request is being worked on, and was not waited for"
     assert {r["error"] for r in by_kind["hangs"]} == {"timeout; timeout"}
     assert by_kind["nonsense"][0]["error"] == "locustfile: KeyError: 'payment_id'"
     assert "Locust counted" in driver.log.read_text()
