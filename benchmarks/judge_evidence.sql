@@ -78,7 +78,7 @@ select ref as payment_id, 'psp-a' as psp, 'captured' as state from ok where kind
 --- sql/payments.outbox.parquet
 select 'event-' || seq as event_id, 'payment.settled' as subject, json_object('event_id', 'event-' || seq,
     'payment_id', ref, 'key', key, 'subscriber', subscriber, 'amount_minor', amount_minor)::varchar as payload,
-    instant_of(s + 0.004) as created_at from ok where kind = 'topup'
+    instant_of(s + 0.004) as created_at, 0 as resends from ok where kind = 'topup'
 
 --- sql/charging.transaction.parquet
 select key as id, kind, reference, key, instant_of(s) as created_at from moved
@@ -91,13 +91,13 @@ select account_id as id, sum(amount_minor)::bigint as balance_minor, max(account
     group by all
 
 --- sql/charging.inbox.parquet
-select 'event-' || seq as event_id, 'charging' as consumer from ok where kind in ('topup', 'usage')
+select 'event-' || seq as event_id, 'charging' as consumer, instant_of(s + 0.03) as received_at from ok where kind in ('topup', 'usage')
 
 --- sql/notify.inbox.parquet
-select 'event-' || seq as event_id, 'notify' as consumer from ok where kind = 'topup'
+select 'event-' || seq as event_id, 'notify' as consumer, instant_of(s + 0.03) as received_at from ok where kind = 'topup'
 
 --- sql/roaming.inbox.parquet
-select 'event-' || seq as event_id, 'roaming' as consumer from ok where kind = 'roaming'
+select 'event-' || seq as event_id, 'roaming' as consumer, instant_of(s + 0.03) as received_at from ok where kind = 'roaming'
 
 --- sql/mediation.cdr_raw.parquet
 select key as record_id, subscriber, 'data' as service, units, instant_of(s) as accepted_at from ok where kind in
@@ -112,7 +112,7 @@ select null::varchar as record_id, null::varchar as reason where false
 
 --- sql/mediation.outbox.parquet
 select 'event-' || seq as event_id, if(kind = 'usage', 'cdr.rated', 'cdr.roaming') as subject,
-    json_object('record_id', key)::varchar as payload from ok where kind in ('usage', 'roaming')
+    json_object('record_id', key)::varchar as payload, instant_of(s + 0.004) as created_at, 0 as resends from ok where kind in ('usage', 'roaming')
 
 --- sql/roaming.tap_event.parquet
 select v.key as record_id, v.partner, 'out' as direction, 'data' as service, units, charge_minor, f.period, f.id as
@@ -131,7 +131,20 @@ select period, partner, direction, sum(event_count) as event_count, sum(total_mi
 
 --- sql/roaming.outbox.parquet
 select 'settled-' || partner as event_id, 'settlement.closed' as subject, json_object('period', period, 'partner',
-    partner, 'direction', direction)::varchar as payload from files group by all
+    partner, 'direction', direction)::varchar as payload,
+    instant_of({settled} / 1000.0 + 3) as created_at, 0 as resends from files group by all
+
+--- sql/payments.difference.parquet
+select null::varchar as comparison, null::varchar as reference, null::varchar as problem, null::timestamptz as first_seen_at,
+    null::timestamptz as last_seen_at, null::timestamptz as mended_at where false
+
+--- sql/mediation.difference.parquet
+select null::varchar as comparison, null::varchar as reference, null::varchar as problem, null::timestamptz as first_seen_at,
+    null::timestamptz as last_seen_at, null::timestamptz as mended_at where false
+
+--- sql/roaming.difference.parquet
+select null::varchar as comparison, null::varchar as reference, null::varchar as problem, null::timestamptz as first_seen_at,
+    null::timestamptz as last_seen_at, null::timestamptz as mended_at where false
 
 --- sql/edge.mode.parquet
 select 1 as epoch, 'normal' as mode, instant_of(-5) as committed_at union all select 2, 'maintenance',
