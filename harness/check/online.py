@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.check.recovery import FEWEST_STEADY, Baseline
+from harness.check.recovery import FEWEST_STEADY, HOLD_NS, Baseline
 
-HOLD_SECONDS = 3
 SECOND_NS = 1_000_000_000
+HOLD_SECONDS = HOLD_NS // SECOND_NS
+LATE_SECONDS = 2  # the figures of a second come this long after it
 
 
 class Figures(Protocol):

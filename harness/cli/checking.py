@@ -48,7 +48,7 @@ def plan(file: str, seed: int | None, as_json: bool, overrides: tuple[str, ...])
     """Show the timeline of an experiment: when what is broken, what it touches, what proof it needs."""
     from harness.plan import make_plan
 
-    seed = secrets.randbelow(2**31) if seed is None else seed
+    seed = draw_seed() if seed is None else seed
     loaded = load_all([file], overrides)
     plans = [make_plan(item.experiment, item.vocabulary, seed) for item in loaded]
     if as_json:
@@ -62,6 +62,11 @@ def plan(file: str, seed: int | None, as_json: bool, overrides: tuple[str, ...])
     for item, made in zip(loaded, plans, strict=True):
         show_plan(item.experiment, made, Console())
     return ExitCode.PASS
+
+
+def draw_seed() -> int:
+    """For a command that was given none; shown, so that the run can be repeated."""
+    return secrets.randbelow(2**31)
 
 
 COMMANDS = {"validate": validate, "plan": plan}

@@ -53,9 +53,9 @@ def _system() -> Iterator[Finding]:
     yield Finding("Python", good, f"{platform.python_version()} at {sys.executable}")
     linux = sys.platform == "linux"
     yield Finding("system", linux, f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs")
-    free_gib = shutil.disk_usage(gettempdir()).free / 2**30
     most = open_files()
     yield Finding("open files", most >= FEWEST_OPEN_FILES, f"at most {most} per process")
+    free_gib = shutil.disk_usage(gettempdir()).free / 2**30
     yield Finding("disk", free_gib >= FREE_GIB, f"{free_gib:.1f} GiB free in {gettempdir()}")
 
 

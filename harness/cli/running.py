@@ -6,7 +6,6 @@ Everything that can be wrong with the input is found before the first thing is s
 from __future__ import annotations
 
 import json
-import secrets
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.checking import overrides_option
+from harness.cli.checking import draw_seed, overrides_option
 from harness.cli.files import Loaded, load_all, worst_exit
 from harness.errors import Aborted, ExitCode, InputError, LedgerquakeError
 from harness.experiment.names import suggestion
@@ -82,7 +81,7 @@ def run(
     try:
         experiments = load_all(files, overrides)
         mutants = [_mutant(loaded.spec, mutant) for loaded in experiments]
-        seed = secrets.randbelow(2**31) if seed is None else seed
+        seed = draw_seed() if seed is None else seed
         from harness.toxiproxy.find import find_engine
 
         engine = find_engine(toxiproxy)
@@ -147,7 +146,7 @@ def _run_one(
 ) -> RunResult:
     """Whatever happens to one run is its result: verdicts of the others are not lost for it."""
     from harness.plan import make_plan
-    from harness.run.runner import Asked, RunResult, run_experiment
+    from harness.run.runner import Asked, RunResult, deliberate, run_experiment
 
     name = loaded.experiment.name
     try:
@@ -159,8 +158,7 @@ def _run_one(
     except KeyboardInterrupt:  # before the run watches for signals
         return RunResult(name, None, ExitCode.ABORTED, error=Aborted("stopped by SIGINT"))
     except Exception as problem:
-        broke = LedgerquakeError(f"the harness broke: {type(problem).__name__}: {problem}")
-        error = problem if isinstance(problem, LedgerquakeError) else broke
+        error = deliberate(problem)
         return RunResult(name, None, error.exit_code, error=error)
 
 

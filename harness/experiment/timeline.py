@@ -139,7 +139,7 @@ class _Timed:
 
 
 def _links(kind: type[FaultKind], fault: FaultSpec, spec: TargetSpec) -> tuple[str, ...]:
-    """None where names, parameters or the time are wrong anyway."""
+    """What it touches; nothing where its names, parameters or time are wrong: that is told elsewhere."""
     if kind.on_links is None or fault.for_s is None:
         return ()
     try:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from harness.check.online import HOLD_SECONDS, RecoveryWatch
+from harness.check.online import HOLD_SECONDS, LATE_SECONDS, RecoveryWatch
 from harness.errors import EnvironmentBroken
 from harness.evidence.model import FaultRecord, JobRecord, Proof
 from harness.fault.base import Context
@@ -213,7 +213,8 @@ class Conductor:
                 took_s = (done.recovered_ns - watch.healed_ns) / 1e9
                 self._tell.phase("recovered", f"after {max(0.0, took_s):.1f} s")
             # recovered in the last instant: it must be seen to hold, and the live figures come by the second
-            return now_ns > watch.healed_ns + int((self._plan.recover_within_s + HOLD_SECONDS + 2) * 1e9)
+            last_s = self._plan.recover_within_s + HOLD_SECONDS + LATE_SECONDS
+            return now_ns > watch.healed_ns + int(last_s * 1e9)
         return now_ns > done.recovered_ns + int(self._plan.recovered_s * 1e9)
 
     # --- faults and jobs ------------------------------------------------------------------------

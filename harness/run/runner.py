@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import platform
 import random
-import secrets
 import sys
 import time
 import traceback
@@ -78,11 +77,6 @@ class RunResult:
     error: LedgerquakeError | None = None
 
 
-def draw_seed() -> int:
-    """A seed for a run that was given none; printed, so that the run can be repeated."""
-    return secrets.randbelow(2**31)
-
-
 def run_experiment(asked: Asked, tell: Stagehand) -> RunResult:
     """Run, judge and report. What breaks once there is a run folder is in ``RunResult.error``."""
     run_id = new_run_id(asked.experiment.name)
@@ -120,16 +114,17 @@ def _to_the_end(
     return RunResult(name, folder.path, _EXIT[verdict.verdict], verdict)
 
 
-def deliberate(problem: Exception, folder: RunFolder) -> LedgerquakeError:
+def deliberate(problem: Exception, folder: RunFolder | None = None) -> LedgerquakeError:
     """A mistake of the harness itself becomes an error like the others; its traceback lies with the logs."""
     if isinstance(problem, LedgerquakeError):
         return problem
+    what = f"the harness broke: {type(problem).__name__}: {problem}"
+    if folder is None:
+        return LedgerquakeError(what)
     where = folder.logs / "harness.log"
     with suppress(OSError):
         where.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
-    return LedgerquakeError(
-        f"the harness broke: {type(problem).__name__}: {problem}", hint=f"the traceback is in {where}"
-    )
+    return LedgerquakeError(what, hint=f"the traceback is in {where}")
 
 
 class _Run:

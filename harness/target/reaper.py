@@ -109,7 +109,7 @@ class Reaper:
                 for key, _ in self._selector.select():
                     end_id = key.data() if end_id is None else end_id
         except HarnessGone:
-            pass
+            pass  # nobody asked for the end, and nobody waits for an answer
         left = self._leave_nothing()
         if end_id is not None:
             with suppress(HarnessGone):  # it did not wait for the answer; everything is done

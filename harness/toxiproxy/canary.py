@@ -11,7 +11,6 @@ canaries and byte counters prove together is in ``proofs.py``.
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -122,9 +121,11 @@ class Call:
     def _receive(self, held: socket.socket, deadline: float) -> bool:
         """Some more bytes; False at the end of the stream. Raises TimeoutError at the deadline."""
         while (left := deadline - time.monotonic()) > 0 and not self._give_up():
-            if not select.select([held], [], [], min(left, GIVE_UP_S))[0]:
+            held.settimeout(min(left, GIVE_UP_S))
+            try:
+                data = held.recv(65536)
+            except TimeoutError:
                 continue
-            data = held.recv(65536)
             self._received += data
             return bool(data)
         raise TimeoutError

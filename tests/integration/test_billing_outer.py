@@ -28,6 +28,9 @@ from tests.integration.billing_processes import (
     send,
 )
 
+Lines = list[dict[str, Any]]
+Totals = dict[tuple[str, str], int]
+
 
 def cdr(number: int, **other: Any) -> dict[str, Any]:
     return {
@@ -143,6 +146,49 @@ def test_a_notice_that_the_gateway_refuses_is_parked_and_holds_up_nobody(
     eventually("it was tried again", lambda: rows(state, bad["event_id"])[0][0] >= 1)
 
 
+def check_totals(ours: Totals, log: Lines, rows: Callable[..., list[Any]], period: str) -> None:
+    """Both sides have the same sums, and each was posted once."""
+    theirs: Counter[tuple[str, str]] = Counter()
+    for line in log:
+        if line["event"] == "tap_event":
+            theirs[line["partner"], line["direction"]] += line["charge_minor"]
+    assert ours == dict(theirs) and len(ours) == 4
+    events = rows(
+        "select payload->>'partner', payload->>'direction', (payload->>'total_minor')::bigint"
+        " from roaming.outbox where payload->>'period' = %s",
+        period,
+    )
+    assert len(events) == 4 and {(p, d): total for p, d, total in events} == ours
+
+
+def check_billed_once(ours: Totals, log: Lines, rows: Callable[..., list[Any]], records: set[str]) -> None:
+    """The partners were told of each record once, at what it was rated."""
+    billed = [
+        line["record_id"] for line in log if line["event"] == "tap_event" and line["direction"] == "out"
+    ]
+    assert sorted(billed) == sorted(records)
+    rated = rows(
+        "select sum(charge_minor)::bigint from mediation.cdr_rated where record_id = any(%s)", billed
+    )
+    assert rated[0][0] == ours["alfa", "out"] + ours["beta", "out"]
+
+
+def check_files_in_order(log: Lines, rows: Callable[..., list[Any]], period: str) -> None:
+    """Files came without gaps, none twice under another number, none too large."""
+    for home in ("alfa", "beta"):
+        received = [
+            line["sequence"] for line in log if line["event"] == "file_received" and line["partner"] == home
+        ]
+        files = rows(
+            "select sequence, event_count from roaming.tap_file"
+            " where period = %s and partner = %s and direction = 'out' order by sequence",
+            period,
+            home,
+        )
+        assert received == [sequence for sequence, _ in files] == list(range(1, len(files) + 1))
+        assert max(count for _, count in files) <= 40
+
+
 def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
     launch: Launcher, rows: Callable[..., list[Any]]
 ) -> None:
@@ -178,38 +224,10 @@ def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
     assert done.status_code == 200
 
     log = [line for line in partner.lines() if line["period"] == period]
-    theirs: Counter[tuple[str, str]] = Counter()
-    for line in log:
-        if line["event"] == "tap_event":
-            theirs[line["partner"], line["direction"]] += line["charge_minor"]
     ours = {(s["partner"], s["direction"]): s["total_minor"] for s in done.json()["settlements"]}
-    assert ours == dict(theirs) and len(ours) == 4
-    events = rows(
-        "select payload->>'partner', payload->>'direction', (payload->>'total_minor')::bigint"
-        " from roaming.outbox where payload->>'period' = %s",
-        period,
-    )
-    assert len(events) == 4 and {(p, d): total for p, d, total in events} == ours
-    billed = [
-        line["record_id"] for line in log if line["event"] == "tap_event" and line["direction"] == "out"
-    ]
-    assert sorted(billed) == sorted(f"{prefix}-{n}" for n in range(250))
-    rated = rows(
-        "select sum(charge_minor)::bigint from mediation.cdr_rated where record_id = any(%s)", billed
-    )
-    assert rated[0][0] == ours["alfa", "out"] + ours["beta", "out"]
-    for home in ("alfa", "beta"):
-        received = [
-            line["sequence"] for line in log if line["event"] == "file_received" and line["partner"] == home
-        ]
-        files = rows(
-            "select sequence, event_count from roaming.tap_file"
-            " where period = %s and partner = %s and direction = 'out' order by sequence",
-            period,
-            home,
-        )
-        assert received == [sequence for sequence, _ in files] == list(range(1, len(files) + 1))
-        assert max(count for _, count in files) <= 40
+    check_totals(ours, log, rows, period)
+    check_billed_once(ours, log, rows, {f"{prefix}-{n}" for n in range(250)})
+    check_files_in_order(log, rows, period)
     check_inbound_rules(roaming, rows, period)
     assert roaming.stop() == 0
 

@@ -18,17 +18,11 @@ class KeyPerTry(HttpClient):
     """Adds something of its own to the key, each time a request leaves."""
 
     async def _once(
-        self,
-        method: str,
-        path: str,
-        body: Any,
-        headers: Mapping[str, str] | None,
-        timeout_s: float,
-        doubt: bool,
+        self, method: str, path: str, body: Any, headers: Mapping[str, str] | None, *rest: Any
     ) -> Answer:
         if headers and HEADER in headers:
             headers = {**headers, HEADER: f"{headers[HEADER]}/{uuid4().hex[:8]}"}
-        return await super()._once(method, path, body, headers, timeout_s, doubt)
+        return await super()._once(method, path, body, headers, *rest)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ Seams for mutants (replace from outside, then run the service's ``main``): ``Out
 
 from billing.common.app import Service
 from billing.common.backoff import RetryBudget, backoff_s
+from billing.common.bell import Bell
 from billing.common.consumer import Consumer, Event, each
 from billing.common.database import (
     CommitInDoubt,
@@ -64,6 +65,7 @@ from billing.common.settings import Settings
 
 __all__ = [
     "Answer",
+    "Bell",
     "CallFailed",
     "CommitInDoubt",
     "Consumer",

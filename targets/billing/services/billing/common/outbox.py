@@ -13,6 +13,7 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
+from billing.common.bell import Bell
 from billing.common.broker import BROKER_FAILURES, Broker
 from billing.common.database import Database, Record, Session
 from billing.common.log import Log
@@ -37,7 +38,7 @@ class Outbox:
     """``add`` in the transaction of the effect; ``wake`` after a commit that added by SQL of its own."""
 
     def __init__(self) -> None:
-        self._work = asyncio.Event()
+        self._bell = Bell()
 
     async def add(
         self, session: Session, subject: str, payload: dict[str, Any], *, event_id: UUID | None = None
@@ -49,16 +50,11 @@ class Outbox:
         return event_id
 
     def wake(self) -> None:
-        self._work.set()
+        self._bell.ring()
 
     async def wait(self, timeout_s: float) -> None:
         """Until woken, or until it is time to look anyway."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._work.wait()
-        except TimeoutError:
-            pass
-        self._work.clear()
+        await self._bell.wait(timeout_s)
 
 
 class Relay:

@@ -25,9 +25,8 @@ EVERY_S = 5.0
 GRACE_S = 15.0  # doubled with each time that an event is sent again: its consumer may be down for long
 RESEND_AT_ONCE = 500
 
-PATIENCE_S = (
-    2.0  # of a question; less than the client's, so that the server ends it and the connection is sound
-)
+# Of a question; less than the client's, so that the server ends it and the connection is sound.
+PATIENCE_S = 2.0
 
 _PATIENCE = f"set local statement_timeout = '{PATIENCE_S:.0f}s'"
 

@@ -6,12 +6,11 @@ records are there again, unprocessed; workers at the same time pass over each ot
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
-from billing.common import Database, Metrics, Outbox, Session, event_json
+from billing.common import Bell, Database, Metrics, Outbox, Session, event_json
 from billing.mediation.cdr import Cdr, Rated, Suspended, rate
 
 BATCH = 50
@@ -42,21 +41,16 @@ class RatingWorker:
         self._database = database
         self._outbox = outbox
         self._metrics = metrics
-        self._work = asyncio.Event()
+        self._bell = Bell()
 
     def wake(self) -> None:
-        self._work.set()
+        self._bell.ring()
 
     async def run(self) -> None:
         while True:
-            self._work.clear()
             while await self._database.run(self.rate_batch) == BATCH:
                 pass
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._work.wait()
-            except TimeoutError:
-                pass  # look anyway: another incarnation may have left something
+            await self._bell.wait(POLL_S)
 
     async def rate_batch(self, session: Session) -> int:
         """Rate up to BATCH records; returns how many there were."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from billing.common import CallFailed, Database, HttpClient, Log, Metrics, Record, backoff_s
+from billing.common import Bell, CallFailed, Database, HttpClient, Log, Metrics, Record, backoff_s
 
 BATCH = 64  # sent at once
 REFUSALS = 8
@@ -48,21 +48,16 @@ class Delivery:
         self._gateway = gateway
         self._metrics = metrics
         self._log = log
-        self._work = asyncio.Event()
+        self._bell = Bell()
         self._silences = 0  # batches in a row without any answer
 
     def wake(self) -> None:
-        self._work.set()
+        self._bell.ring()
 
     async def run(self) -> None:
         while True:
-            self._work.clear()
             if not await self.deliver_batch():
-                try:
-                    async with asyncio.timeout(POLL_S):
-                        await self._work.wait()
-                except TimeoutError:
-                    pass  # the back-off of some notice may be over
+                await self._bell.wait(POLL_S)  # or until the back-off of some notice may be over
             elif self._silences:
                 await asyncio.sleep(backoff_s(self._silences, cap_s=PROBE_CAP_S))
 

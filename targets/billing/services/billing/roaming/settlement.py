@@ -14,7 +14,18 @@ import asyncio
 from functools import partial
 from uuid import UUID, uuid5
 
-from billing.common import CallFailed, Database, HttpClient, Log, Metrics, Outbox, Record, Session, backoff_s
+from billing.common import (
+    Bell,
+    CallFailed,
+    Database,
+    HttpClient,
+    Log,
+    Metrics,
+    Outbox,
+    Record,
+    Session,
+    backoff_s,
+)
 from billing.roaming.tap import EVENTS_PER_FILE, HOME, PARTNERS, Event, TapFile, make_file
 
 NAMESPACE = UUID("5f1c5a0e-93a5-4a1b-8a0d-6a0f6f0a9c21")
@@ -68,7 +79,7 @@ class Settlements:
         self._outbox = outbox
         self._metrics = metrics
         self._log = log
-        self._work = asyncio.Event()
+        self._bell = Bell()
         self._steps = {
             "collecting": self._collect,
             "transmitting": self._transmit,
@@ -76,19 +87,14 @@ class Settlements:
         }
 
     def wake(self) -> None:
-        self._work.set()
+        self._bell.ring()
 
     async def run(self) -> None:
         while True:
-            self._work.clear()
             while open_run := await self._database.fetchrow(_OPEN_RUN, attempts=2):
                 self._log("settlement.step", period=open_run["period"], state=open_run["state"])
                 await self._steps[open_run["state"]](open_run["period"])
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._work.wait()
-            except TimeoutError:
-                pass  # look anyway: a run may have been asked for at another incarnation
+            await self._bell.wait(POLL_S)
 
     async def _advance(self, period: str, state: str, next_state: str) -> None:
         async def advance(session: Session) -> None:
