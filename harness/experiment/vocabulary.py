@@ -27,6 +27,8 @@ Names = Annotated[
 """One name or pattern, or a list of them: for the parameters of faults."""
 
 
+Ability = Literal["unplug", "limit"]  # what not every runtime can do to a service
+
 HEALING_S = 5.0  # a healing is a request or a process's start; kinds that may take longer say so
 
 
@@ -49,6 +51,11 @@ class FaultKind(Protocol):
 
         Raises ValueError with a sentence naming the wrong key, value and the right spellings.
         """
+        ...
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """What the runtime must be able to do, beyond what all can."""
         ...
 
     @classmethod

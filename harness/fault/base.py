@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, TargetSpec
-from harness.experiment.vocabulary import HEALING_S
+from harness.experiment.vocabulary import HEALING_S, Ability
 from harness.target.runtime import Runtime
 from harness.toxiproxy.links import LinkLayer
 
@@ -84,6 +84,10 @@ class Fault(ABC, Generic[P]):
     @abstractmethod
     def proof_needed(cls, params: Any) -> str:
         """One sentence for people: what must be observed for it to count."""
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        return frozenset()
 
     @classmethod
     def rate_factor(cls, params: Any) -> float:

@@ -24,12 +24,13 @@ from harness.errors import EnvironmentBroken, InputError, TargetError
 from harness.evidence.model import Death
 from harness.experiment.names import unknown
 from harness.experiment.target import Service, TargetSpec
+from harness.experiment.vocabulary import Ability
 from harness.target.lives import Life, Managed
 from harness.target.order import GaveUp, in_order, never
 from harness.target.ports import PortBlock
 from harness.target.readiness import Answer, ask, await_ready
 from harness.target.rewrite import rewrite_environment
-from harness.target.runtime import Address, LinkEnds, ServiceState
+from harness.target.runtime import Address, LinkEnds, RuntimeName, ServiceState
 from harness.target.scratch import SERVICE_VARIABLE
 from harness.target.supervisor import Supervisor
 
@@ -42,7 +43,8 @@ SPARE_PORTS = 8
 class ProcessRuntime:
     """A target deployed as processes. Satisfies ``harness.target.runtime.Runtime``."""
 
-    name = "process"
+    name: RuntimeName = "process"
+    abilities: frozenset[Ability] = frozenset()
 
     def __init__(
         self, spec: TargetSpec, *, run_id: str, scratch: Path, supervisor: Supervisor, seed: int
@@ -215,6 +217,14 @@ class ProcessRuntime:
             found.update(_remote_ends(process.pid))
         return tuple(Address(host, port) for host, port in sorted(found))
 
+    def alive(self, pid: int) -> bool:
+        return _status(pid) not in (None, psutil.STATUS_ZOMBIE)
+
+    def stands_still(self, service: str) -> bool:
+        life = self._one(service).running
+        tree = life.child.tree() if life is not None else []
+        return bool(tree) and all(_status(one.pid) in (psutil.STATUS_STOPPED, None) for one in tree)
+
     def deaths(self) -> tuple[Death, ...]:
         deaths = [death for one in self._services.values() for death in one.deaths()]
         return tuple(sorted(deaths, key=lambda death: death.at_ns))
@@ -340,6 +350,13 @@ def _argv(process: str) -> list[str]:
     if not argv:
         raise TargetError("an empty command")
     return [sys.executable, *argv[1:]] if argv[0] in ("python", "python3") else argv
+
+
+def _status(pid: int) -> str | None:
+    try:
+        return str(psutil.Process(pid).status())
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _remote_ends(pid: int) -> list[tuple[str, int]]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from harness.evidence.model import Death
 from harness.experiment.target import TargetSpec
+from harness.experiment.vocabulary import Ability
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class LinkEnds:
     upstream: Address
 
 
+RuntimeName = Literal["process", "docker"]
 Status = Literal["running", "paused", "stopped", "dead"]
 
 
@@ -50,9 +52,10 @@ class ServiceState:
 
 
 class Runtime(Protocol):
-    """A deployed target."""
+    """A deployed target. ``abilities``: which of the optional protocols below it has."""
 
-    name: str
+    name: RuntimeName
+    abilities: frozenset[Ability]
     spec: TargetSpec
 
     def prepare(self) -> Mapping[str, LinkEnds]:
@@ -105,6 +108,14 @@ class Runtime(Protocol):
         or being opened). Shows whether a service really goes through its proxies."""
         ...
 
+    def alive(self, pid: int) -> bool:
+        """Whether that process still runs; a zombie does not."""
+        ...
+
+    def stands_still(self, service: str) -> bool:
+        """Whether every process of the service is stopped or frozen, as the kernel has it."""
+        ...
+
     def deaths(self) -> tuple[Death, ...]:
         """Everything that has ended uninvited so far."""
         ...
@@ -114,3 +125,56 @@ class Runtime(Protocol):
     def teardown(self) -> None:
         """Remove everything of this run. Idempotent."""
         ...
+
+
+@runtime_checkable
+class Unplugging(Protocol):
+    """Ability ``unplug``: a service can be taken off all its networks, and put back just as it was."""
+
+    def unplug(self, service: str) -> None: ...
+
+    def plug_in(self, service: str) -> None:
+        """With the same names and addresses as before. Plugged in already is fine."""
+        ...
+
+    def interfaces(self, service: str) -> tuple[str, ...]:
+        """The network interfaces its processes see now, loopback aside."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a service may use. None: as much as there is."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The kernel's counters for a service since it started.
+
+    ``periods`` are scheduling periods under a processor limit, ``throttled`` those in which it was held
+    back. ``memory_refused``: how often it asked for more memory than its limit.
+    """
+
+    cpu_ns: int
+    periods: int
+    throttled: int
+    memory_bytes: int
+    memory_refused: int
+
+
+@runtime_checkable
+class Limiting(Protocol):
+    """Ability ``limit``: processor and memory limits of a running service can be changed."""
+
+    def limits(self, service: str) -> Limits:
+        """As the kernel has them now."""
+        ...
+
+    def set_limits(self, service: str, limits: Limits) -> None:
+        """Both are set; they hold until changed, over restarts too."""
+        ...
+
+    def usage(self, service: str) -> Usage: ...

@@ -1,0 +1,101 @@
+"""Finding the Docker engine and talking to it: which socket, which daemon, what it said no with.
+
+Only the local socket is used unless a host is named: the SDK's own search would follow the user's
+current context, which may be a production machine. The API version is negotiated, never pinned.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+from docker.utils import parse_host
+
+from harness.errors import EnvironmentBroken, InputError
+
+LOCAL = "unix:///var/run/docker.sock"
+HOST_VARIABLE = "LEDGERQUAKE_DOCKER_HOST"
+ANSWER_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Docker:
+    """An engine that answered. ``api`` is the SDK's low-level client: plain data in and out."""
+
+    api: docker.APIClient
+    url: str
+    daemon_id: str
+    version: str
+    api_version: str
+
+    def __str__(self) -> str:
+        return f"Docker {self.version} (API {self.api_version}) at {self.url}, daemon {self.daemon_id[:14]}"
+
+
+def connect(named: str | None = None, timeout_s: int = ANSWER_TIMEOUT_S) -> Docker:
+    """The engine at ``named``, at ``LEDGERQUAKE_DOCKER_HOST``, or at the local socket.
+
+    Raises EnvironmentBroken when none answers, InputError for a host that cannot be read.
+    """
+    url = endpoint(named)
+    with asking(f"reach a Docker engine at {url}"):
+        try:
+            api = docker.APIClient(base_url=url, version="auto", timeout=timeout_s)
+        except TypeError as problem:  # how the SDK meets some broken sockets
+            raise EnvironmentBroken(f"no Docker engine at {url}: {problem}") from problem
+        api.trust_env = False  # proxies of the environment are for the world outside
+        about = api.info()
+        return Docker(api, url, str(about["ID"]), str(about["ServerVersion"]), str(api.api_version))
+
+
+def endpoint(named: str | None = None) -> str:
+    """Where the engine is asked for. ``DOCKER_HOST`` counts only where it names a local socket."""
+    chosen = named or os.environ.get(HOST_VARIABLE)
+    if chosen:
+        try:
+            parse_host(chosen)
+        except DockerException as problem:
+            raise InputError(f"Docker host {chosen!r}: {problem}", hint=f"for example {LOCAL}") from None
+        return chosen
+    usual = os.environ.get("DOCKER_HOST", "")
+    return usual if usual.startswith("unix://") else LOCAL
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Whatever the engine, or the way to it, says no with becomes EnvironmentBroken: ``cannot <what>``."""
+    try:
+        yield
+    except APIError as refusal:
+        said = str(refusal.explanation or refusal)
+        raise EnvironmentBroken(f"cannot {what}: {said}", hint=_hint(said)) from refusal
+    except (DockerException, requests.RequestException) as problem:
+        raise EnvironmentBroken(
+            f"cannot {what}: {_plain(problem)}",
+            hint=f"start it, or name another by --docker-host or {HOST_VARIABLE}; --runtime process needs none",
+        ) from problem
+
+
+def is_gone(refusal: APIError) -> bool:
+    """What was asked about does not exist (any more)."""
+    return isinstance(refusal, NotFound)
+
+
+def _plain(problem: BaseException) -> str:
+    """The innermost reason: the SDK wraps a refused socket four times."""
+    while (inner := problem.__cause__ or problem.__context__) is not None:
+        problem = inner
+    return str(problem) or type(problem).__name__
+
+
+def _hint(said: str) -> str | None:
+    if "no space left" in said.lower():
+        return "the engine's disk is full: `docker system df` shows what it holds"
+    if "permission denied" in said.lower():
+        return "this user may not use the engine: usually group `docker`"
+    return None
