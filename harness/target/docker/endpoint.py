@@ -77,7 +77,7 @@ def asking(what: str) -> Iterator[None]:
     except (DockerException, requests.RequestException) as problem:
         raise EnvironmentBroken(
             f"cannot {what}: {_plain(problem)}",
-            hint=f"start it, or name another by --docker-host or {HOST_VARIABLE}; --runtime process needs none",
+            hint=f"start it, or name another ({HOST_VARIABLE}, --docker-host); --runtime process needs none",
         ) from problem
 
 
