@@ -6,20 +6,39 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from harness.evidence.model import Death
 from harness.experiment.target import Service
 from harness.target.readiness import last_lines
 from harness.target.runtime import ServiceState, Status
-from harness.target.supervisor import SupervisedChild
+
+
+class Lived(Protocol):
+    """What has a beginning and an end: a process tree, a container from start to end."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def ended_ns(self) -> int | None:
+        """When its main process ended, epoch ns; None while it runs."""
+        ...
+
+    def poll(self) -> int | None:
+        """Exit code (negative: the signal that ended it), or None while it runs."""
+        ...
+
+
+ChildT = TypeVar("ChildT", bound=Lived)
 
 
 @dataclass
-class Life:
+class Life(Generic[ChildT]):
     """One incarnation. ``invited_ns``: when its end was asked for, by kill or stop."""
 
     number: int
-    child: SupervisedChild
+    child: ChildT
     started_ns: int
     invited_ns: int | None = None
     stopped: bool = False
@@ -44,7 +63,7 @@ class Life:
 
 
 @dataclass
-class Managed:
+class Managed(Generic[ChildT]):
     """A service with the command of its next start and all its lives so far.
 
     ``lock`` is held while its state is changed, so that two faults cannot start it twice.
@@ -54,15 +73,15 @@ class Managed:
     process: str
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
-    lives: list[Life] = field(default_factory=list)
+    lives: list[Life[ChildT]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
-    def running(self) -> Life | None:
+    def running(self) -> Life[ChildT] | None:
         """The current life, paused or not."""
         return self.lives[-1] if self.lives and not self.lives[-1].over else None
 
-    def begin(self, child: SupervisedChild) -> None:
+    def begin(self, child: ChildT) -> None:
         """A new life; what the last one said at its end is kept before the log goes on."""
         self.lives.append(Life(len(self.lives) + 1, child, time.time_ns()))
 

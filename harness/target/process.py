@@ -7,40 +7,32 @@ A service's PYTHONPATH is what the target says, and nothing of the harness.
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
-from harness.errors import EnvironmentBroken, InputError, TargetError
-from harness.evidence.model import Death
-from harness.experiment.names import unknown
+from harness.errors import EnvironmentBroken
 from harness.experiment.target import Service, TargetSpec
 from harness.experiment.vocabulary import Ability
-from harness.target.lives import Life, Managed
-from harness.target.order import GaveUp, in_order, never
+from harness.target.deployment import Deployment, process_of, read_versions, split
 from harness.target.ports import PortBlock
-from harness.target.readiness import Answer, ask, await_ready
 from harness.target.rewrite import rewrite_environment
-from harness.target.runtime import Address, LinkEnds, RuntimeName, ServiceState
+from harness.target.runtime import Address, LinkEnds, RuntimeName
 from harness.target.scratch import SERVICE_VARIABLE
-from harness.target.supervisor import Supervisor
+from harness.target.supervisor import SupervisedChild, Supervisor
 
 HOST = "127.0.0.1"
-READY_TIMEOUT_S = 60.0
 VERSIONS_TIMEOUT_S = 20.0
 SPARE_PORTS = 8
 
 
-class ProcessRuntime:
+class ProcessRuntime(Deployment[SupervisedChild]):
     """A target deployed as processes. Satisfies ``harness.target.runtime.Runtime``."""
 
     name: RuntimeName = "process"
@@ -49,19 +41,14 @@ class ProcessRuntime:
     def __init__(
         self, spec: TargetSpec, *, run_id: str, scratch: Path, supervisor: Supervisor, seed: int
     ) -> None:
-        self.spec = spec
+        commands = {name: process_of(service) for name, service in spec.services.items()}
+        super().__init__(spec, commands, scratch / "logs")
         self._run_id = run_id
         self._scratch = scratch
         self._supervisor = supervisor
         self._seed = seed
         self._folder = Path(spec.folder).resolve()
         self._ports: PortBlock | None = None
-        self._addresses: dict[tuple[str, int], Address] = {}
-        self._links: dict[str, LinkEnds] = {}
-        self._services = {
-            name: Managed(service, _process_of(service), scratch / "logs" / f"{name}.log")
-            for name, service in spec.services.items()
-        }
 
     # --- coming up ------------------------------------------------------------------------------
     def prepare(self) -> Mapping[str, LinkEnds]:
@@ -114,102 +101,7 @@ class ProcessRuntime:
             "TZ": "UTC",
         }
 
-    def deploy(self, stopping: Callable[[], bool] = never) -> None:
-        """Services in the order of ``depends_on``, as parallel as that allows; then ``ready_when``."""
-        self.prepare()
-
-        def bring_up(name: str, gave_up: Callable[[], bool]) -> None:
-            self.start(name)
-            self._await_service(name, READY_TIMEOUT_S, gave_up)
-
-        in_order({name: one.spec.depends_on for name, one in self._services.items()}, bring_up, stopping)
-        in_order(dict.fromkeys(self.spec.ready_when, ()), self._await_role, stopping)
-
-    def wait_ready(self, services: Sequence[str], timeout_s: float) -> None:
-        """Until all answer 200 on their readiness endpoint. Raises NotReady."""
-        in_order(
-            dict.fromkeys(services, ()),
-            lambda name, gave_up: self._await_service(name, timeout_s, gave_up),
-        )
-
-    def _await_service(self, name: str, timeout_s: float, gave_up: Callable[[], bool]) -> None:
-        one = self._one(name)
-        endpoint = one.spec.ready
-        if endpoint is None:
-            return
-        address = self.address(name, endpoint.port)
-
-        def over() -> str | None:
-            if gave_up():
-                raise GaveUp
-            state = one.state()
-            ended = state.status in ("dead", "stopped")
-            return f"its process ended with code {state.exit_code}" if ended else None
-
-        what = f"{endpoint.method} {endpoint.path} on port {endpoint.port} (here {address}) to answer 200"
-        await_ready(
-            name, lambda: ask(address, endpoint), what=what, timeout_s=timeout_s, log=one.log, over=over
-        )
-
-    def _await_role(self, role: str, gave_up: Callable[[], bool]) -> None:
-        wanted = self.spec.roles[role]
-
-        def check() -> Answer:
-            answers = self._ask_members(role)
-            holders = [name for name, answer in answers.items() if answer.status == 200]
-            text = ", ".join(f"{name}: {answer.status or answer.text}" for name, answer in answers.items())
-            return Answer(200 if len(holders) == 1 else None, text)
-
-        def over() -> str | None:
-            if gave_up():
-                raise GaveUp
-            return None
-
-        await_ready(
-            f"role {role}",
-            check,
-            what=f"exactly one of {', '.join(wanted.members)} to answer 200 on {wanted.endpoint.path}",
-            timeout_s=READY_TIMEOUT_S,
-            log=self.log(wanted.members[0]),
-            over=over,
-        )
-
-    # --- where things are, and how they are -----------------------------------------------------
-    def address(self, service: str, port: int) -> Address:
-        self.prepare()
-        try:
-            return self._addresses[service, port]
-        except KeyError:
-            has = ", ".join(str(port) for port in self._one(service).spec.ports)
-            raise InputError(
-                f"service {service!r} exposes no port {port}", hint=f"it exposes: {has}"
-            ) from None
-
-    def link(self, name: str) -> LinkEnds:
-        self.prepare()
-        if name not in self._links:
-            raise InputError(unknown("link", name, self._links))
-        return self._links[name]
-
-    def state(self, service: str) -> ServiceState:
-        return self._one(service).state()
-
-    def log(self, service: str) -> Path:
-        return self._one(service).log
-
-    def role(self, name: str) -> str | None:
-        if name not in self.spec.roles:
-            raise InputError(unknown("role", name, self.spec.roles))
-        holders = [member for member, answer in self._ask_members(name).items() if answer.status == 200]
-        return holders[0] if len(holders) == 1 else None
-
-    def _ask_members(self, role: str) -> dict[str, Answer]:
-        """Every member's answer, asked at the same time."""
-        members, endpoint = self.spec.roles[role].members, self.spec.roles[role].endpoint
-        with ThreadPoolExecutor(len(members), thread_name_prefix=f"role {role}") as pool:
-            answers = pool.map(lambda member: ask(self.address(member, endpoint.port), endpoint), members)
-            return dict(zip(members, answers, strict=True))
-
+    # --- how things are -------------------------------------------------------------------------
     def connections(self, service: str) -> tuple[Address, ...]:
         life = self._one(service).running
         found: set[tuple[str, int]] = set()
@@ -225,10 +117,6 @@ class ProcessRuntime:
         tree = life.child.tree() if life is not None else []
         return bool(tree) and all(_status(one.pid) in (psutil.STATUS_STOPPED, None) for one in tree)
 
-    def deaths(self) -> tuple[Death, ...]:
-        deaths = [death for one in self._services.values() for death in one.deaths()]
-        return tuple(sorted(deaths, key=lambda death: death.at_ns))
-
     def versions(self) -> Mapping[str, str]:
         python = ".".join(str(part) for part in sys.version_info[:3])
         return {"python": python, **(self._ask_versions() if self.spec.versions else {})}
@@ -241,16 +129,7 @@ class ProcessRuntime:
         )
         code = child.wait(VERSIONS_TIMEOUT_S)
         child.kill_tree()
-        lines = log.read_text(errors="replace").splitlines()
-        try:
-            found = json.loads(lines[-1])
-            return {str(name): str(version) for name, version in found.items()}
-        except (IndexError, ValueError, AttributeError):
-            said = lines[-1] if lines else "nothing"
-            raise TargetError(
-                f"the target's versions command ({self.spec.versions}) ended with {code} and said: {said}",
-                hint="it must print one JSON object, component -> version, in its last line",
-            ) from None
+        return read_versions(self.spec.versions, code, log.read_text(errors="replace"))
 
     # --- life and death -------------------------------------------------------------------------
     def start(self, service: str) -> None:
@@ -286,12 +165,6 @@ class ProcessRuntime:
                 life.child.kill_tree()
             return life.child.poll()
 
-    def replace(self, service: str, process: str) -> None:
-        one = self._one(service)
-        _argv(process)  # a command that cannot be split is refused now, not at the next start
-        with one.lock:
-            one.process = process
-
     def pause(self, service: str) -> None:
         with self._one(service).lock:
             life = self._needs_running(service)
@@ -320,35 +193,10 @@ class ProcessRuntime:
         if self._ports is not None:
             self._ports.release()
 
-    def _one(self, service: str) -> Managed:
-        if service not in self._services:
-            raise InputError(unknown("service", service, self._services))
-        return self._services[service]
-
-    def _needs_running(self, service: str) -> Life:
-        life = self._one(service).running
-        if life is None:
-            raise EnvironmentBroken(f"{service} does not run: it is {self.state(service).status}")
-        return life
-
-
-def _process_of(service: Service) -> str:
-    if service.process is None:
-        raise TargetError(
-            f"service {service.name!r} has no x-ledgerquake.process",
-            hint="say how to start it as a plain process, or use --runtime docker",
-        )
-    return service.process
-
 
 def _argv(process: str) -> list[str]:
     """A command line as a list; ``python`` is the interpreter that runs the harness."""
-    try:
-        argv = shlex.split(process)
-    except ValueError as problem:
-        raise TargetError(f"the command {process!r} cannot be split: {problem}") from problem
-    if not argv:
-        raise TargetError("an empty command")
+    argv = split(process)
     return [sys.executable, *argv[1:]] if argv[0] in ("python", "python3") else argv
 
 

@@ -58,7 +58,7 @@ def await_ready(
     *,
     what: str,
     timeout_s: float,
-    log: Path,
+    log: Callable[[], Path],
     over: Callable[[], str | None],
 ) -> None:
     """Ask until 200. ``over`` may end the wait early, with the reason.
@@ -73,10 +73,11 @@ def await_ready(
             return
         waited_s = time.monotonic() - started
         if reason is not None or waited_s > timeout_s:
-            tail = last_lines(log)
+            file = log()
+            tail = last_lines(file)
             raise NotReady(
                 f"{service} is not ready: awaited {what} for {waited_s:.1f} s"
                 f"{f' until {reason}' if reason else ''}; last answer: {answer}"
-                + (f"\nlast lines of {log.name}:\n{tail}" if tail else "\nits log is empty")
+                + (f"\nlast lines of {file.name}:\n{tail}" if tail else "\nits log is empty")
             )
         time.sleep(POLL_S)

@@ -170,11 +170,23 @@ class Limiting(Protocol):
     """Ability ``limit``: processor and memory limits of a running service can be changed."""
 
     def limits(self, service: str) -> Limits:
-        """As the kernel has them now."""
+        """As the kernel has them now. Raises EnvironmentBroken when it does not run."""
         ...
 
     def set_limits(self, service: str, limits: Limits) -> None:
-        """Both are set; they hold until changed, over restarts too."""
+        """Both are set; they hold until changed, over restarts too. It need not run.
+
+        Raises EnvironmentBroken when the engine or the kernel refuses, as where it uses more already.
+        """
         ...
 
-    def usage(self, service: str) -> Usage: ...
+    def usage(self, service: str) -> Usage:
+        """Raises EnvironmentBroken when it does not run."""
+        ...
+
+    def out_of_memory(self, service: str) -> bool:
+        """Whether the kernel ended its latest life for a memory limit set here.
+
+        Whoever sets a limit invites that end, as with ``kill``: it is not among the ``deaths``.
+        """
+        ...
