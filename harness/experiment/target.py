@@ -30,14 +30,24 @@ class Endpoint(Frozen):
     method: Literal["GET", "POST", "PUT"] = "GET"
 
 
+class Build(Frozen):
+    """How an image is made: ``context`` is a folder's absolute path, ``dockerfile`` a file within it."""
+
+    context: str
+    dockerfile: str = "Dockerfile"
+    args: dict[str, str] = Field(default_factory=dict)
+
+
 class Service(Frozen):
-    """One service: how the process runtime starts it and when it counts as ready.
+    """One service: how a runtime starts it and when it counts as ready.
 
     In ``environment`` (plain Compose values) the process runtime rewrites, textually:
     ``<server>:<port>`` of a declared link from this service -> that link's proxy;
     ``0.0.0.0:<port>`` -> the loopback address this service shall listen on;
     ``<itself>:<port>`` -> how the service named in ``advertise[port]`` reaches it (that link's proxy);
     a path at or below a volume's mount point -> this run's folder for that volume.
+
+    ``build`` and what follows it are for the Docker runtime: services with one image have one ``build``.
     """
 
     name: str
@@ -52,6 +62,12 @@ class Service(Frozen):
     advertise: dict[int, str] = Field(default_factory=dict)
     witness: bool = False  # outside the system under test: never faulted itself
     stop_grace_s: float = 10.0
+    build: Build | None = None
+    init: bool = False  # a little init as the first process: for those that leave zombies behind
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    read_only: bool = True  # the container's root; volumes and /tmp are writable all the same
+    user: str | None = None  # name, number or user:group; None: the image's own
 
 
 class Link(Frozen):

@@ -1,8 +1,8 @@
 """A target's ``compose.yaml`` as it is written: the stated subset of Compose, and ``x-ledgerquake``.
 
-What is not named here is an error, not ignored. ``build`` and ``healthcheck`` are for plain Compose
-alone: readiness is asked for at ``x-ledgerquake.ready``. Converting and cross-checking is done in
-``harness.target.folder``.
+What is not named here is an error, not ignored. ``healthcheck``, ``ports`` and ``restart`` are for plain
+Compose alone: readiness is asked for at ``x-ledgerquake.ready``, and the harness publishes nothing and
+starts again what it wants started. Converting and cross-checking is done in ``harness.target.folder``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 Method = Literal["GET", "POST", "PUT"]
 
 _VOLUME = re.compile(r"([A-Za-z0-9][\w.-]*):(/[^:]*)")
+_LOOPBACK = "127.0.0.1"
+_PUBLISHED = re.compile(r"127\.0\.0\.1:[0-9]*:[0-9]+(/tcp)?")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(b|kb?|mb?|gb?)", re.IGNORECASE)
+_SIZE_UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[0-9]+)?")
+FEWEST_CPUS = 0.01
+LEAST_MEMORY = 6 * 2**20  # what the Docker engine demands
 
 
 def _command(value: Any) -> Any:
@@ -79,6 +86,62 @@ def _depends_on(value: Any) -> Any:
     return list(value) if isinstance(value, dict) else value
 
 
+def _build(value: Any) -> Any:
+    """A folder alone means its Dockerfile."""
+    return {"context": value} if isinstance(value, str) else value
+
+
+def _cpus(value: Any) -> Any:
+    """``0.5``, or the same in quotes."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a number of processors; write 0.5") from None
+    return value
+
+
+def _memory(value: Any) -> Any:
+    """``512m`` as Compose writes it, or a number of bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(f"{value!r} is not an amount of memory; write 512m or 2g")
+        size = int(float(match[1]) * _SIZE_UNITS[match[2][0].lower()])
+    if size < LEAST_MEMORY:
+        raise ValueError(f"{value!r} is less than a container can have; at least 6m is expected")
+    return size
+
+
+def _user(value: Any) -> Any:
+    """A name, a number, or ``user:group``."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _restart(value: Any) -> Any:
+    if value is False:  # YAML's older habit of reading a bare `no`
+        return "no"
+    if not isinstance(value, str) or _RESTART.fullmatch(value) is None:
+        raise ValueError(f"{value!r} is not one of 'no', 'always', 'unless-stopped' or 'on-failure'")
+    return value
+
+
+def _ports(value: Any) -> Any:
+    """Published ports, in the short or the long form; on loopback and nowhere else."""
+    for item in value if isinstance(value, list) else ():
+        if isinstance(item, dict):
+            good = item.get("host_ip") == _LOOPBACK
+        else:
+            good = _PUBLISHED.fullmatch(str(item)) is not None
+        if not good:
+            raise ValueError(
+                f"{item!r} would be open to the network; publish on loopback: 127.0.0.1:8080:8080"
+            )
+    return value
+
+
 class Written(BaseModel):
     """Base: the keys named here and no others."""
 
@@ -100,15 +163,30 @@ class WrittenExtension(Written):
     witness: StrictBool = False
 
 
+class WrittenBuild(Written):
+    """How an image is made. ``context`` is a folder, seen from the target's own."""
+
+    context: Text = "."
+    dockerfile: Text = "Dockerfile"
+    args: Annotated[dict[str, str], BeforeValidator(_environment)] = Field(default_factory=dict)
+
+
 class WrittenService(Written):
     image: Name | None = None
-    build: Any = None
+    build: Annotated[WrittenBuild | None, BeforeValidator(_build)] = None
     command: Annotated[tuple[Text, ...], BeforeValidator(_command)] = ()
     environment: Annotated[dict[str, str], BeforeValidator(_environment)] = Field(default_factory=dict)
     expose: tuple[Port, ...] = ()
     volumes: Annotated[dict[str, str], BeforeValidator(_volumes)] = Field(default_factory=dict)
     depends_on: Annotated[tuple[Name, ...], BeforeValidator(_depends_on)] = ()
-    healthcheck: Any = None
+    init: StrictBool = False
+    cpus: Annotated[float | None, Field(ge=FEWEST_CPUS), BeforeValidator(_cpus)] = None
+    mem_limit: Annotated[int | None, BeforeValidator(_memory)] = None
+    read_only: StrictBool = True
+    user: Annotated[Name | None, BeforeValidator(_user)] = None
+    healthcheck: dict[str, Any] = Field(default_factory=dict)
+    ports: Annotated[list[Any], BeforeValidator(_ports)] = Field(default_factory=list)
+    restart: Annotated[str, BeforeValidator(_restart)] = "no"
     stop_grace_period: Seconds = 10.0
     extension: WrittenExtension = Field(alias="x-ledgerquake", default=WrittenExtension())
 

@@ -19,6 +19,7 @@ from harness.experiment.target import Endpoint, Mutant, TargetSpec
 from harness.experiment.units import WRITTEN
 from harness.experiment.yaml_reader import Document, KeyPath, read_yaml, target_error
 from harness.target import compose
+from harness.target.builds import builds_of, image_of
 from harness.target.compose import WrittenEndpoint, WrittenFile, WrittenService, WrittenTarget
 from harness.target.cross_checks import cross_check
 from harness.target.heads import read_invariants
@@ -91,6 +92,7 @@ class _Reader:
     def read(self) -> TargetSpec:
         written = self._file.extension
         services = self._each(WrittenService, self._file.services, ("services",))
+        builds = builds_of(services, self._file.name, self._folder, self._file.services, self._problems)
         at: KeyPath = (EXTENSION,)
         links = self._each(compose.WrittenLink, written.links, (*at, "links"))
         roles = self._each(compose.WrittenRole, written.roles, (*at, "roles"))
@@ -103,7 +105,7 @@ class _Reader:
         return TargetSpec(
             name=self._file.name,
             folder=str(self._folder),
-            services={name: self._service(name, one) for name, one in services.items()},
+            services={name: self._service(name, one, builds) for name, one in services.items()},
             links={name: link for name, one in links.items() if (link := self._link(name, one)) is not None},
             roles={
                 name: spec_of.Role(members=one.members, endpoint=_endpoint(one))
@@ -132,8 +134,11 @@ class _Reader:
         valid = {name: _valid(model, data, (*at, name), self._problems) for name, data in parts.items()}
         return {name: one for name, one in valid.items() if one is not None}
 
-    def _service(self, name: str, written: WrittenService) -> spec_of.Service:
+    def _service(
+        self, name: str, written: WrittenService, builds: Mapping[str, spec_of.Build]
+    ) -> spec_of.Service:
         extension = written.extension
+        image = image_of(self._file.name, name, written)
         place: KeyPath = ("services", name, EXTENSION, "advertise")
         advertise = {}
         for port, peer in extension.advertise.items():
@@ -144,7 +149,13 @@ class _Reader:
         return spec_of.Service(
             name=name,
             process=extension.process,
-            image=written.image,
+            image=image,
+            build=None if image is None else builds.get(image),
+            init=written.init,
+            cpus=written.cpus,
+            memory_bytes=written.mem_limit,
+            read_only=written.read_only,
+            user=written.user,
             command=written.command,
             environment=written.environment,
             ports=written.expose,

@@ -52,8 +52,8 @@ def test_the_reference_stack_is_read_whole() -> None:
 MISTAKES = {
     "a key of Compose that is not supported": (
         "    expose: [8080]\n    volumes:",
-        "    restart: always\n    expose: [8080]\n    volumes:",
-        r"compose\.yaml:9:5: unknown key 'restart' in services\.store",
+        "    privileged: true\n    expose: [8080]\n    volumes:",
+        r"compose\.yaml:9:5: unknown key 'privileged' in services\.store",
     ),
     "a misspelt key": ("depends_on: [store]", "depend_on: [store]", r"did you mean 'depends_on'"),
     "a misspelt key within the extension": ("ready: {port: 8080", "ready: {prot: 8080", r":13:15: .*'prot'"),
