@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.experiment.model import Experiment, FaultSpec
+from harness.experiment.model import Experiment
 from harness.experiment.target import Frozen
-from harness.experiment.vocabulary import FaultKind, Vocabulary
+from harness.experiment.vocabulary import Ability, FaultKind, Vocabulary
 
 SLACK_S = 10.0  # for the instants between the phases, and the 3 s for which a recovery must hold
 
@@ -30,6 +30,8 @@ class PlannedFault(Frozen):
     params: dict[str, Any] = Field(default_factory=dict)
     touches: tuple[str, ...] = ()  # links and services, for people
     proof: str = ""  # the proof it will need, for people
+    place: str = ""  # its line in the experiment: faults.0
+    needs: tuple[Ability, ...] = ()  # what the runtime must be able to do, beyond what all can
 
 
 class PlannedJob(Frozen):
@@ -73,8 +75,8 @@ def make_plan(experiment: Experiment, vocabulary: Vocabulary, seed: int) -> Plan
     """Resolve a checked experiment. The same three arguments always give the same plan."""
     turns = _turns(experiment, seed)
     faults = tuple(
-        _planned(number, at_s, spec, vocabulary, experiment.steady_s)
-        for number, (at_s, spec) in enumerate(turns, start=1)
+        _planned(number, at_s, line, experiment, vocabulary)
+        for number, (at_s, line) in enumerate(turns, start=1)
     )
     jobs = tuple(
         PlannedJob(at_s=round(experiment.steady_s + job.at_s, 3), run=job.run) for job in experiment.jobs
@@ -104,23 +106,24 @@ def _stream(seed: int, name: str) -> random.Random:
     return random.Random(f"{seed}/{name}")
 
 
-def _turns(experiment: Experiment, seed: int) -> list[tuple[float, FaultSpec]]:
-    """Every injection with its time from the end of steady, in order of time."""
+def _turns(experiment: Experiment, seed: int) -> list[tuple[float, int]]:
+    """Every injection in order of time: when, from the end of steady, and its line in the experiment."""
     turns = []
     for index, spec in enumerate(experiment.faults):
         chance = _stream(seed, f"fault/{index}/{spec.fault}")
         for turn in range(spec.repeat):
             later_s = chance.uniform(0.0, spec.jitter_s) if spec.jitter_s else 0.0
-            turns.append((round(spec.at_s + turn * (spec.every_s or 0.0) + later_s, 3), spec))
+            turns.append((round(spec.at_s + turn * (spec.every_s or 0.0) + later_s, 3), index))
     return sorted(turns, key=lambda turn: turn[0])
 
 
 def _planned(
-    number: int, at_s: float, spec: FaultSpec, vocabulary: Vocabulary, steady_s: float
+    number: int, at_s: float, line: int, experiment: Experiment, vocabulary: Vocabulary
 ) -> PlannedFault:
+    spec = experiment.faults[line]
     kind = vocabulary.faults[spec.fault]
     params = kind.Params.model_validate(spec.params)
-    start_s = round(steady_s + at_s, 3)
+    start_s = round(experiment.steady_s + at_s, 3)
     return PlannedFault(
         id=f"f{number}-{spec.fault}",
         fault=spec.fault,
@@ -131,6 +134,8 @@ def _planned(
         params=dict(spec.params),
         touches=tuple(kind.touches(params, vocabulary.target)),
         proof=kind.proof_needed(params),
+        place=f"faults.{line}",
+        needs=tuple(sorted(kind.needs(params))),
     )
 
 

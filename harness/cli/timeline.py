@@ -9,6 +9,7 @@ from rich.text import Text
 
 from harness.experiment.model import Experiment
 from harness.experiment.units import show_duration
+from harness.experiment.vocabulary import RUNTIME_WITH
 from harness.plan import Plan, PlannedFault
 
 WIDTH = 60
@@ -50,7 +51,9 @@ def _table(plan: Plan) -> Table:
 
 def _what(fault: PlannedFault) -> str:
     aimed = f"\nwhen {fault.when}\n(within {show_duration(fault.within_s)})" if fault.when else ""
-    return f"{fault.id}{aimed}"
+    runtimes = sorted({RUNTIME_WITH[ability] for ability in fault.needs})
+    needs = "".join(f"\nneeds --runtime {name}" for name in runtimes)
+    return f"{fault.id}{aimed}{needs}"
 
 
 def _end(fault: PlannedFault) -> str:

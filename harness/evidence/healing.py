@@ -20,6 +20,8 @@ HealingAction = Literal[
     "replace_service",  # service, process: the command it had before; takes effect at its next start
     "set_mode",  # mode
     "restore_sync",  # service: replication is whole again
+    "plug_in",  # service
+    "set_limits",  # service, cpus, memory_bytes: what it had before; 0: as much as there is
 ]
 
 

@@ -101,13 +101,14 @@ def _beyond_s(kind: type[FaultKind], own: Mapping[str, object], for_s: float | N
 
 @dataclass(frozen=True)
 class _Timed:
-    """A fault with what its kind says of its time and of its links."""
+    """A fault with what its kind says of its time, its links and the services that it limits."""
 
     path: KeyPath
     fault: FaultSpec
     beyond_s: float
     links: tuple[str, ...]  # that it may be on, whoever holds a role
     cuts: bool
+    limits: tuple[str, ...]  # services, whoever holds a role
 
     @classmethod
     def of(cls, path: KeyPath, fault: FaultSpec, vocabulary: Vocabulary) -> _Timed:
@@ -118,7 +119,18 @@ class _Timed:
             beyond_s=_beyond_s(kind, fault.params, fault.for_s),
             links=_links(kind, fault, vocabulary.target),
             cuts=kind.on_links == "cut",
+            limits=_limited(kind, fault, vocabulary.target),
         )
+
+    @property
+    def free_s(self) -> float:
+        """From when on another one may be on the same thing."""
+        return self.over_s + self.after_s
+
+    @property
+    def after_s(self) -> float:
+        """What must be free after it, so that the next one notes how things are without it."""
+        return GAP_S if self.cuts or self.limits else 0.0
 
     @property
     def over_s(self) -> float:
@@ -139,8 +151,25 @@ class _Timed:
 
 
 def _links(kind: type[FaultKind], fault: FaultSpec, spec: TargetSpec) -> tuple[str, ...]:
+    """The links it touches."""
+    return tuple(name for name in _touched(kind, fault, spec) if name in spec.links) if kind.on_links else ()
+
+
+def _limited(kind: type[FaultKind], fault: FaultSpec, spec: TargetSpec) -> tuple[str, ...]:
+    """The services that it limits."""
+    touched = _touched(kind, fault, spec)
+    if not touched or "limit" not in kind.needs(kind.Params.model_validate(fault.params)):
+        return ()
+    return tuple(
+        service
+        for name in touched
+        for service in (spec.roles[name].members if name in spec.roles else (name,))
+    )
+
+
+def _touched(kind: type[FaultKind], fault: FaultSpec, spec: TargetSpec) -> tuple[str, ...]:
     """What it touches; nothing where its names, parameters or time are wrong: that is told elsewhere."""
-    if kind.on_links is None or fault.for_s is None:
+    if fault.for_s is None:
         return ()
     try:
         return tuple(kind.touches(kind.Params.model_validate(fault.params), spec))
@@ -162,12 +191,19 @@ def _check_pair(earlier: _Timed, one: _Timed, problems: Problems) -> None:
     elif (shared := _shared_links(earlier, one)) and _meet(earlier, one):
         where, other = ".".join(map(str, earlier.path)), earlier.fault.fault
         cutting = " and ".join(dict.fromkeys(each.fault.fault for each in (earlier, one) if each.cuts))
-        free_s = earlier.over_s + (GAP_S if earlier.cuts else 0.0)
         problems.add(
             f"this {name} overlaps the {other} of {where} on {', '.join(shared)}, or comes less than "
             f"{show_duration(GAP_S)} after a cut: under a {cutting} nothing else can be proved on a link",
             (*one.path, "at"),
-            hint=f"after the {other}, at: {show_duration(free_s)} or more; or other links",
+            hint=f"after the {other}, at: {show_duration(earlier.free_s)} or more; or other links",
+        )
+    elif (both := [name for name in one.limits if name in earlier.limits]) and _meet(earlier, one):
+        where, other = ".".join(map(str, earlier.path)), earlier.fault.fault
+        problems.add(
+            f"this {name} overlaps the {other} of {where} on {', '.join(both)}, or comes less than "
+            f"{show_duration(GAP_S)} after it: the limits of a service are set, and lifted, all at once",
+            (*one.path, "at"),
+            hint=f"after the {other}, at: {show_duration(earlier.free_s)} or more; or another service",
         )
 
 
@@ -188,14 +224,13 @@ def _shared_links(a: _Timed, b: _Timed) -> list[str]:
 
 
 def _meet(a: _Timed, b: _Timed) -> bool:
-    """Whether a turn of one may begin before one of the other is over; a cut needs the gap after it."""
+    """Whether a turn of one may begin before one of the other is over; some need a gap after it."""
     turns_a, turns_b = a.turns(), b.turns()
-    after_a, after_b = (GAP_S if one.cuts else 0.0 for one in (a, b))
     now_a, now_b = next(turns_a, None), next(turns_b, None)
     while now_a is not None and now_b is not None:
-        if now_a[1] + after_a <= now_b[0] + TOLERANCE_S:
+        if now_a[1] + a.after_s <= now_b[0] + TOLERANCE_S:
             now_a = next(turns_a, None)
-        elif now_b[1] + after_b <= now_a[0] + TOLERANCE_S:
+        elif now_b[1] + b.after_s <= now_a[0] + TOLERANCE_S:
             now_b = next(turns_b, None)
         else:
             return True

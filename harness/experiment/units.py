@@ -1,7 +1,7 @@
-"""Units as people write them: ``250ms``, ``120/s``. Inside, durations are seconds and rates per second.
+"""Units as people write them: ``250ms``, ``120/s``, ``64MiB``. Inside: seconds, per second, bytes.
 
-``Seconds`` and ``PerSecond`` are annotated floats for pydantic models, the faults' ``Params`` among
-them. A number without a unit is refused in a file (validation context ``WRITTEN``) and taken as the
+``Seconds``, ``PerSecond`` and ``Bytes`` are annotated numbers for pydantic models, the faults' ``Params``
+among them. A number without a unit is refused in a file (validation context ``WRITTEN``) and taken as the
 base unit in code, so that ``Params(latency=0.3)`` works where nobody could misread it.
 """
 
@@ -21,8 +21,11 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PER_SECOND = {"s": 1.0, "min": 1 / 60}
 DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h)$"
 RATE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?/ ?(s|min)$"
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(KiB|MiB|GiB)$"
+_BYTES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DURATION = re.compile(r"(-?)([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]*)")
 _RATE = re.compile(r"(-?)([0-9]+(?:\.[0-9]+)?) ?/ ?([a-zA-Z]+)")
+_SIZE = re.compile(r"(-?)([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]*)")
 
 
 def parse_duration(text: str) -> float:
@@ -56,6 +59,21 @@ def parse_rate(text: str) -> float:
     return float(number) * _PER_SECOND[unit]
 
 
+def parse_size(text: str) -> int:
+    """``512KiB``, ``64MiB`` or ``2GiB`` in bytes. Raises ValueError that says what is wrong."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size; write 512KiB, 64MiB or 2GiB")
+    sign, number, unit = match.groups()
+    if sign:
+        raise ValueError(f"{text!r} is negative; a size is 0KiB or more")
+    if unit not in _BYTES:
+        meant = next((known for known in _BYTES if known[0] == unit[:1].upper()), "MiB")
+        wrong = f"has the unknown unit {unit!r}; units are KiB, MiB, GiB" if unit else "has no unit"
+        raise ValueError(f"{text!r} {wrong}; did you mean {number}{meant}?")
+    return int(float(number) * _BYTES[unit])
+
+
 def _near_unit(unit: str) -> str:
     known = {"sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m"}
     known |= {"minutes": "m", "hour": "h", "hours": "h", "msec": "ms", "hr": "h"}
@@ -87,6 +105,17 @@ def _rate(value: Any, info: ValidationInfo) -> float:
     return number
 
 
+def _size(value: Any, info: ValidationInfo) -> int:
+    if isinstance(value, str):
+        return parse_size(value)
+    number = _number(value, "a size; write 512KiB, 64MiB or 2GiB")
+    if _written(info):
+        raise ValueError(f"{value!r} has no unit; did you mean {value}MiB?")
+    if number < 0:
+        raise ValueError(f"{value!r} is negative; a size is 0 or more")
+    return int(number)
+
+
 def _number(value: Any, expected: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not {expected}")
@@ -106,6 +135,20 @@ PerSecond = Annotated[
     WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "examples": ["120/s", "90/min"]}),
 ]
 """Per second; written ``120/s``, ``90/min``."""
+
+
+Bytes = Annotated[
+    int,
+    BeforeValidator(_size),
+    WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN, "examples": ["64MiB", "2GiB"]}),
+]
+"""Bytes; written ``512KiB``, ``64MiB``, ``2GiB``."""
+
+
+def show_size(size_bytes: int) -> str:
+    """``64MiB``, ``1.5GiB``: in the largest unit of which it is at least one."""
+    unit = next((unit for unit in ("GiB", "MiB") if size_bytes >= _BYTES[unit]), "KiB")
+    return f"{round(size_bytes / _BYTES[unit], 1):g}{unit}"
 
 
 def show_duration(seconds: float) -> str:

@@ -29,6 +29,12 @@ Names = Annotated[
 
 Ability = Literal["unplug", "limit"]  # what not every runtime can do to a service
 
+ABILITIES: Mapping[Ability, str] = {
+    "unplug": "take a service off its networks",
+    "limit": "limit what a service may use",
+}
+RUNTIME_WITH: Mapping[Ability, str] = {"unplug": "docker", "limit": "docker"}
+
 HEALING_S = 5.0  # a healing is a request or a process's start; kinds that may take longer say so
 
 

@@ -9,8 +9,9 @@ import requests
 
 from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
+from harness.fault.abilities import limiting, unplugging
 from harness.out_of_band import ask
-from harness.target.runtime import Runtime
+from harness.target.runtime import Limits, Runtime
 from harness.toxiproxy.links import LinkLayer
 
 PATIENCE_S = 20.0
@@ -56,6 +57,15 @@ def _set_mode(args: Args, runtime: Runtime, links: LinkLayer) -> None:
         time.sleep(PAUSE_S)
 
 
+def _plug_in(args: Args, runtime: Runtime, links: LinkLayer) -> None:
+    unplugging(runtime).plug_in(str(args["service"]))
+
+
+def _set_limits(args: Args, runtime: Runtime, links: LinkLayer) -> None:
+    limits = Limits(float(args["cpus"]) or None, int(args["memory_bytes"]) or None)
+    limiting(runtime).set_limits(str(args["service"]), limits)
+
+
 def _put(url: str, body: Args) -> str | None:
     """What went wrong; None when it was done."""
     try:
@@ -71,4 +81,6 @@ _ACTIONS: Mapping[str, Callable[[Args, Runtime, LinkLayer], None]] = {
     "start_service": _start_service,
     "resume_service": _resume_service,
     "set_mode": _set_mode,
+    "plug_in": _plug_in,
+    "set_limits": _set_limits,
 }

@@ -17,8 +17,6 @@ from harness.fault.one_service import (
     DOWN,
     OneService,
     OnService,
-    alive,
-    all_stopped,
     answers,
     can_be_asked,
     wait_for_answer,
@@ -40,8 +38,7 @@ class Crash(OneService):
         self.seen["killed_in_ms"] = round((time.monotonic() - started) * 1000, 1)
 
     def observe(self) -> None:
-        pid = self.seen["pid_before"]
-        self.seen["gone"] = pid is not None and not alive(pid)
+        self.seen["gone"] = self.gone()
         self.seen["stayed_down"] = self.context.runtime.state(self.service).status in DOWN
         if self.params.service in self.context.spec.roles:
             self._watch_role()
@@ -80,7 +77,7 @@ class Crash(OneService):
 
 
 class Pause(OneService):
-    """SIGSTOP of all its processes: alive, silent, its connections open."""
+    """All its processes stand still (SIGSTOP or the freezer): alive, silent, its connections open."""
 
     name = "pause"
     undone_by = "resume_service"
@@ -99,7 +96,7 @@ class Pause(OneService):
         self.context.runtime.pause(self.service)
 
     def observe(self) -> None:
-        self.seen["stopped"] = all_stopped(self.seen["pid_before"])
+        self.seen["stopped"] = self.context.runtime.stands_still(self.service)
         if self.seen["can_be_asked"]:
             self.seen["silent"] = not answers(
                 self.context, self.service, timeout_s=min(1.0, self.seconds_left() / 2)
@@ -107,7 +104,7 @@ class Pause(OneService):
 
     def still(self) -> None:
         super().still()
-        self.seen["stopped_at_end"] = all_stopped(self.seen["pid_before"])
+        self.seen["stopped_at_end"] = self.context.runtime.stands_still(self.service)
 
     def recovered(self) -> None:
         super().recovered()
@@ -176,7 +173,7 @@ class Restart(OneService):
         started = time.monotonic()
         self.seen["exit_code"] = self.context.runtime.stop(self.service, self.params.grace)
         self.seen["drain_s"] = round(time.monotonic() - started, 3)
-        self.seen["gone"] = not alive(self.seen["pid_before"])
+        self.seen["gone"] = self.gone()
 
     def proof(self) -> Proof:
         proved = bool(

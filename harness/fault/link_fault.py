@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -102,7 +102,7 @@ class LinkFault(Fault[P]):
         return round(min(times), 3) if times else None
 
     def canary(self, link: str) -> Canary:
-        return probe(self.listen(link), self.protocol(link), self.patience_s(), self.context.stopping)
+        return canary_through(self.context, link, self.patience_s())
 
     def patience_s(self, longest_s: float = CANARY_TIMEOUT_S) -> float:
         """How long a canary may be waited for: not past the healing."""
@@ -110,7 +110,7 @@ class LinkFault(Fault[P]):
 
     def observe(self) -> None:
         """All at once: a canary that waits for nothing waits long. Then: who uses the links?"""
-        beside = self._neighbours_worth_asking()
+        beside = neighbours_worth_asking(self.context, self.seen["touched"])
         with ThreadPoolExecutor(len(self._cut) + len(beside)) as pool:
             flowing = [pool.submit(self.canary, link.name) for link in beside]
             effects = list(pool.map(self.look, self._cut))
@@ -158,22 +158,16 @@ class LinkFault(Fault[P]):
     def protocol(self, link: str) -> Protocol:
         return self.context.spec.links[link].protocol
 
-    def _neighbours_worth_asking(self) -> tuple[Link, ...]:
-        """Links beside the touched ones; those of servers that are down anyhow say nothing."""
-        spec, runtime = self.context.spec, self.context.runtime
-        running = {name for name in spec.services if runtime.state(name).status == "running"}
-        links = neighbours(self.seen["touched"], spec)
-        return tuple(link for link in links if link.server in running)[:NEIGHBOURS_LOOKED_AT]
-
     def proof(self) -> Proof:
         why_not = (
-            self._not_everywhere() or self._not_felt() or self._not_here_alone() or self._not_to_the_end()
+            self._not_everywhere()
+            or self._not_felt()
+            or not_here_alone(self.seen["neighbours"])
+            or self._not_to_the_end()
         )
         if why_not:
             return Proof(proved=False, text=why_not, observed=dict(self.seen))
-        flowing = [name for name, flows in self.seen["neighbours"].items() if flows]
-        beside = f"; {', '.join(flowing)} flowed on" if flowing else ""
-        text = f"{self.effect()} on {', '.join(self.touched())}{beside}"
+        text = f"{self.effect()} on {', '.join(self.touched())}{flowed_on(self.seen['neighbours'])}"
         return Proof(proved=True, text=text, observed=dict(self.seen))
 
     def _not_everywhere(self) -> str | None:
@@ -198,10 +192,6 @@ class LinkFault(Fault[P]):
     def _not_to_the_end(self) -> str | None:
         ended = [link for link in self.touched() if not self.seen.get("at_end", {}).get(link)]
         return f"the engine did not have it to the end on {', '.join(ended)}" if ended else None
-
-    def _not_here_alone(self) -> str | None:
-        flowing: dict[str, bool] = self.seen["neighbours"]
-        return "the links beside it did not flow either" if flowing and not any(flowing.values()) else None
 
     def add(self, make: Callable[[Stream], Toxic]) -> None:
         for cut in self._cut:
@@ -230,6 +220,30 @@ class Effect:
 def toxic_name(fault: Fault[Any], stream: Stream) -> str:
     """Unique per fault instance, so that overlapping faults do not heal each other."""
     return f"{fault.id}-{stream}"
+
+
+def canary_through(context: Context, link: str, timeout_s: float) -> Canary:
+    listen = str(context.runtime.link(link).listen)
+    return probe(listen, context.spec.links[link].protocol, timeout_s, context.stopping)
+
+
+def neighbours_worth_asking(context: Context, touched: Iterable[str]) -> tuple[Link, ...]:
+    """Links beside the touched ones; those of servers that are down anyhow say nothing."""
+    spec, runtime = context.spec, context.runtime
+    running = {name for name in spec.services if runtime.state(name).status == "running"}
+    links = neighbours(touched, spec)
+    return tuple(link for link in links if link.server in running)[:NEIGHBOURS_LOOKED_AT]
+
+
+def not_here_alone(neighbours: Mapping[str, bool]) -> str | None:
+    """Why it may be everything that is broken. ``neighbours``: which links beside it flowed meanwhile."""
+    return "the links beside it did not flow either" if neighbours and not any(neighbours.values()) else None
+
+
+def flowed_on(neighbours: Mapping[str, bool]) -> str:
+    """For people, to be put behind what was seen."""
+    flowing = [name for name, flows in neighbours.items() if flows]
+    return f"; {', '.join(flowing)} flowed on" if flowing else ""
 
 
 def _held(state: LinkState) -> bool:

@@ -9,18 +9,28 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
-from harness.experiment.vocabulary import HEALING_S, Names
+from harness.experiment.vocabulary import HEALING_S, Ability, Names
+from harness.fault.base import Context, Fault
 from harness.fault.link_fault import AFTER_S, BEFORE_S, CANARY_TIMEOUT_S, Effect, LinkFault
-from harness.fault.selection import Cut, Direction, Stream, expand_services, links_between, matching_links
+from harness.fault.selection import (
+    Cut,
+    Direction,
+    Stream,
+    expand_services,
+    links_between,
+    matching_links,
+    service_of,
+)
+from harness.fault.unplug import Unplug, UnplugParams
 from harness.toxiproxy import proofs
 from harness.toxiproxy.links import LinkState
 from harness.toxiproxy.toxics import Latency as LatencyToxic
 from harness.toxiproxy.toxics import ResetPeer, Timeout
 
+EVERYTHING_ELSE = ("*",)
 SLACK_S = 0.5  # that a canary may be late on a busy machine
 NEARLY = 0.8  # of the latency asked for is near enough: other traffic blurs it
 
@@ -29,7 +39,7 @@ class PartitionParams(Frozen):
     """``between``: two sets of services, roles or patterns; see the fault catalogue for the modes."""
 
     between: tuple[Names, Names]
-    mode: Literal["drop", "reject"] = "drop"
+    mode: Literal["drop", "reject", "disconnect"] = "drop"
     direction: Direction = "both"
 
     @field_validator("between", mode="before")
@@ -47,12 +57,41 @@ class PartitionParams(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _disconnect_is_from_all(self) -> PartitionParams:
+        if self.mode != "disconnect":
+            return self
+        if self.direction != "both":
+            raise ValueError(
+                "mode disconnect takes a service off its networks, so it has no direction; "
+                "use mode drop for one way"
+            )
+        if EVERYTHING_ELSE not in self.between:
+            raise ValueError(
+                "mode disconnect takes a service off its networks, so it has no neighbours at all: one side "
+                'must be "*", such as between: [payments, "*"]; to cut single edges use mode drop or reject'
+            )
+        if self.between == (EVERYTHING_ELSE, EVERYTHING_ELSE):
+            raise ValueError(
+                'mode disconnect: one side must name what is unplugged, such as between: [payments, "*"]'
+            )
+        return self
+
+    @property
+    def unplugged(self) -> UnplugParams | None:
+        """With mode disconnect: what is taken off its networks."""
+        if self.mode != "disconnect":
+            return None
+        first, second = self.between
+        return UnplugParams(services=first if second == EVERYTHING_ELSE else second)
+
 
 class Partition(LinkFault[PartitionParams]):
     """Cuts every link between two sets of services.
 
     ``drop``: connections stay open and nothing arrives (on one stream with ``direction`` to or
     from); healing closes them. ``reject``: open connections end and new ones are refused.
+    ``disconnect`` cuts no links: it pulls a service's plug, which ``Unplug`` does.
     """
 
     name = "partition"
@@ -60,15 +99,27 @@ class Partition(LinkFault[PartitionParams]):
     Params = PartitionParams
 
     @classmethod
+    def make(cls, id: str, params: PartitionParams, context: Context) -> Fault[Any]:
+        if params.unplugged:
+            return Unplug(id, params.unplugged, context)
+        return cls(id, params, context)
+
+    @classmethod
+    def needs(cls, params: PartitionParams) -> frozenset[Ability]:
+        return Unplug.needs(params.unplugged) if params.unplugged else frozenset()
+
+    @classmethod
     def touches(cls, params: PartitionParams, spec: TargetSpec) -> tuple[str, ...]:
+        if params.unplugged:
+            return Unplug.touches(params.unplugged, spec)
         return tuple(cut.link for cut in cls._cuts(params, spec, lambda name: spec.roles[name].members))
 
     @classmethod
     def proof_needed(cls, params: PartitionParams) -> str:
-        effect = {
-            "reject": "a canary through each cut link is refused",
-            "drop": "a canary through each cut link gets no reply",
-        }[params.mode]
+        if params.unplugged:
+            return Unplug.proof_needed(params.unplugged)
+        what = "is refused" if params.mode == "reject" else "gets no reply"
+        effect = f"a canary through each cut link {what}"
         return f"{effect}, the links beside them flow, and the clients use the proxies"
 
     @classmethod
@@ -84,13 +135,7 @@ class Partition(LinkFault[PartitionParams]):
         return links_between(first, second, params.direction, spec, resolve)
 
     def cuts(self) -> tuple[Cut, ...]:
-        def holder(role: str) -> tuple[str, ...]:
-            service = self.context.runtime.role(role)
-            if service is None:
-                raise EnvironmentBroken(f"nobody holds the role {role!r} now, so it cannot be cut off")
-            return (service,)
-
-        return self._cuts(self.params, self.context.spec, holder)
+        return self._cuts(self.params, self.context.spec, lambda role: (service_of(role, self.context),))
 
     def healings(self) -> tuple[Healing, ...]:
         self.claim()

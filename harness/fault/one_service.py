@@ -9,13 +9,12 @@ import time
 from abc import abstractmethod
 from typing import ClassVar
 
-import psutil
 import requests
 
-from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing, HealingAction
 from harness.experiment.target import Frozen, TargetSpec
 from harness.fault.base import Context, Fault, known
+from harness.fault.selection import refuse_witnesses, service_of
 from harness.out_of_band import ask
 
 DOWN = ("dead", "stopped")
@@ -31,7 +30,7 @@ class OneService(Fault[OnService]):
     """One service is hit (``strike``) and put right by one healing (``undone_by``)."""
 
     family = "lifecycle"
-    Params = OnService
+    Params: ClassVar[type[Frozen]] = OnService
     undone_by: ClassVar[HealingAction] = "start_service"
     service: str = ""
 
@@ -51,24 +50,15 @@ class OneService(Fault[OnService]):
 
     @classmethod
     def touches(cls, params: OnService, spec: TargetSpec) -> tuple[str, ...]:
+        refuse_witnesses([params.service], spec)
         faultable = [name for name, service in spec.services.items() if not service.witness]
-        if params.service in spec.services and params.service not in faultable:
-            raise ValueError(
-                f"{params.service!r} is a witness: it stands outside; fault a link to it instead"
-            )
         return (known(params.service, "service or role", [*faultable, *spec.roles]),)
 
     def resolve(self) -> str:
-        """The service meant, now. A role nobody holds is an error, not a guess."""
-        name = self.params.service
-        if name in self.context.spec.roles:
-            holder = self.context.runtime.role(name)
-            if holder is None:
-                raise EnvironmentBroken(f"nobody holds the role {name!r} now, so it cannot be faulted")
-            name = holder
-        self.service = name
-        self.seen["touched"] = (name,)
-        return name
+        """The service meant, now. Raises EnvironmentBroken for a role that nobody holds."""
+        self.service = service_of(self.params.service, self.context)
+        self.seen["touched"] = (self.service,)
+        return self.service
 
     def note_before(self) -> None:
         state = self.context.runtime.state(self.service)
@@ -88,6 +78,11 @@ class OneService(Fault[OnService]):
         self.seen["incarnation_after"] = state.incarnation
         self.seen["status_after"] = state.status
 
+    def gone(self) -> bool:
+        """Whether the process that was there before has ended."""
+        pid = self.seen["pid_before"]
+        return pid is not None and not self.context.runtime.alive(pid)
+
     def was_running(self) -> bool:
         return bool(self.seen.get("status_before") == "running")
 
@@ -100,38 +95,19 @@ class OneService(Fault[OnService]):
         """For people, where it did not last."""
         return f"{self.service} was {self.seen.get('status_at_end')} before it was healed"
 
+    def same_life(self) -> bool:
+        """The very process went on after the healing."""
+        return self.seen.get("status_after") == "running" and all(
+            self.seen.get(f"{what}_after") == self.seen.get(f"{what}_before")
+            for what in ("incarnation", "pid")
+        )
+
     def came_back(self) -> bool:
         return (
             self.seen.get("status_after") == "running"
             and self.seen["incarnation_after"] > self.seen["incarnation_before"]
             and self.seen["pid_after"] != self.seen["pid_before"]
         )
-
-
-def alive(pid: int | None) -> bool:
-    """Whether a process still runs; a zombie does not."""
-    return pid is not None and process_status(pid) not in (None, psutil.STATUS_ZOMBIE)
-
-
-def process_status(pid: int | None) -> str | None:
-    if pid is None:
-        return None
-    try:
-        return str(psutil.Process(pid).status())
-    except psutil.NoSuchProcess:
-        return None
-
-
-def all_stopped(pid: int | None) -> bool:
-    """Whether a process and all its children stand still."""
-    if pid is None:
-        return False
-    try:
-        main = psutil.Process(pid)
-        family = [main, *main.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return False
-    return all(process_status(one.pid) in (psutil.STATUS_STOPPED, None) for one in family)
 
 
 def can_be_asked(context: Context, service: str) -> bool:

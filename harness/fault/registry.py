@@ -11,15 +11,28 @@ from harness.fault.lifecycle import Crash, Pause, Restart
 from harness.fault.load import Surge
 from harness.fault.network import Latency, Partition, Reset
 from harness.fault.operations import Maintenance
+from harness.fault.resource import Cpu, Memory
 from harness.plan import PlannedFault
 
 FAULTS: Mapping[str, type[Fault[Any]]] = {
     kind.name: kind
-    for kind in (Partition, Latency, Reset, Crash, Pause, Restart, PlannedSwitchover, Maintenance, Surge)
+    for kind in (
+        Partition,
+        Latency,
+        Reset,
+        Crash,
+        Pause,
+        Restart,
+        Cpu,
+        Memory,
+        PlannedSwitchover,
+        Maintenance,
+        Surge,
+    )
 }
 
 
 def make_fault(planned: PlannedFault, context: Context) -> Fault[Any]:
     """The fault that a plan's line asks for."""
     kind = FAULTS[planned.fault]
-    return kind(planned.id, kind.Params.model_validate(planned.params), context)
+    return kind.make(planned.id, kind.Params.model_validate(planned.params), context)

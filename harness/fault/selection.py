@@ -1,14 +1,15 @@
-"""Which links a fault means: patterns over link names, and the edges between two sets of services."""
+"""Which links and services a fault means: patterns, roles, the edges between two sets of services."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from harness.errors import EnvironmentBroken
 from harness.experiment.target import Link, TargetSpec
-from harness.fault.base import known
+from harness.fault.base import Context, known
 
 Direction = Literal["both", "to", "from"]
 Stream = Literal["upstream", "downstream"]
@@ -44,6 +45,30 @@ def expand_services(names: Iterable[str], spec: TargetSpec) -> tuple[str, ...]:
             hits = [name]
         out += [hit for hit in hits if hit not in out]
     return tuple(out)
+
+
+def refuse_witnesses(names: Iterable[str], spec: TargetSpec) -> None:
+    """Raises ValueError for a service that stands outside the system: only links to it are faulted."""
+    for name in names:
+        if name in spec.services and spec.services[name].witness:
+            raise ValueError(f"{name!r} is a witness: it stands outside; fault a link to it instead")
+
+
+def service_of(name: str, context: Context) -> str:
+    """The service meant, now. A role nobody holds is an error, not a guess."""
+    if name not in context.spec.roles:
+        return name
+    holder = context.runtime.role(name)
+    if holder is None:
+        raise EnvironmentBroken(f"nobody holds the role {name!r} now, so it cannot be faulted")
+    return holder
+
+
+def links_of(services: Collection[str], spec: TargetSpec) -> tuple[str, ...]:
+    """Every link that one of these services is an end of, in the target's order."""
+    return tuple(
+        link.name for link in spec.links.values() if link.client in services or link.server in services
+    )
 
 
 def links_between(

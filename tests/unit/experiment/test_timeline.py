@@ -130,6 +130,40 @@ def test_a_role_means_the_links_of_whoever_may_hold_it() -> None:
     assert "overlaps the partition of faults.4 on payments->db-2" in refusal(first, second)
 
 
+CPU = "fault: cpu, service: payments, limit: 0.5"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "fault: memory, service: payments, limit: 64MiB",
+        "fault: cpu, service: payments, limit: 0.1",
+    ],
+)
+def test_two_limits_on_one_service_would_lift_each_other(second: str) -> None:
+    said = refusal(f"at: 60s, for: 9s, {CPU}", f"at: 70s, for: 9s, {second}")
+    assert "overlaps the cpu of faults.4 on payments" in said and "at: 71s or more" in said
+    assert load(with_lines(f"at: 60s, for: 9s, {CPU}", f"at: 71s, for: 9s, {second}"))
+    assert load(
+        with_lines(f"at: 60s, for: 9s, {CPU}", f"at: 60s, for: 9s, {second}".replace("payments", "edge"))
+    )
+
+
+def test_a_role_may_be_the_service_that_is_limited_already() -> None:
+    memory = "fault: memory, service: db-2, limit: 64MiB"
+    said = refusal(
+        "at: 60s, for: 9s, fault: cpu, service: db-primary, limit: 1", f"at: 61s, for: 9s, {memory}"
+    )
+    assert "overlaps the cpu of faults.4 on db-2" in said
+
+
+def test_a_service_without_a_plug_has_all_its_links_cut() -> None:
+    unplugged = 'at: 60s, for: 9s, fault: partition, between: [payments, "*"], mode: disconnect'
+    said = refusal(unplugged, f"at: 61s, for: 9s, {PSP_SLOW}")
+    assert "overlaps the partition of faults.4 on payments->psp-a" in said
+    assert load(with_lines(unplugged, "at: 61s, for: 5s, fault: crash, service: payments"))
+
+
 def test_faults_that_are_wrong_anyway_are_not_told_to_overlap() -> None:
     said = refusal(f"at: 60s, for: 9s, {PSP_CUT}", "at: 60s, for: 9s, fault: reset, links: payments->psp-b")
     assert "overlaps" not in said

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.experiment.target import Endpoint, Service
-from harness.fault import lifecycle, one_service
+from harness.fault import lifecycle
 from harness.fault.base import Context
 from harness.fault.lifecycle import Pause
 from harness.fault.registry import FAULTS
@@ -26,6 +26,12 @@ class Runtime:
 
     def address(self, service: str, port: int) -> str:
         return "127.0.0.1:9"  # nobody listens there
+
+    def alive(self, pid: int) -> bool:
+        return pid == 10 and not {"kill", "stop"} & set(self.told)
+
+    def stands_still(self, service: str) -> bool:
+        return self.status == "paused"
 
     def pause(self, service: str) -> None:
         self.told.append("pause")
@@ -50,9 +56,8 @@ def context(runtime: Runtime, ready: Endpoint | None) -> Context:
     )
 
 
-def paused(ready: Endpoint | None, monkeypatch: pytest.MonkeyPatch) -> Pause:
+def paused(ready: Endpoint | None) -> Pause:
     runtime = Runtime()
-    monkeypatch.setattr(lifecycle, "all_stopped", lambda pid: runtime.status == "paused")
     fault = Pause("f1", Pause.Params.model_validate({"service": "s"}), context(runtime, ready))  # type: ignore[arg-type]
     fault.healings()
     fault.inject()
@@ -63,10 +68,8 @@ def paused(ready: Endpoint | None, monkeypatch: pytest.MonkeyPatch) -> Pause:
     return fault
 
 
-def test_a_pause_of_a_service_that_cannot_be_asked_is_proved_by_its_processes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fault = paused(None, monkeypatch)
+def test_a_pause_of_a_service_that_cannot_be_asked_is_proved_by_its_processes() -> None:
+    fault = paused(None)
     proof = fault.proof()
     assert proof.proved
     assert "no readiness endpoint" in proof.text and "silent" not in proof.observed
@@ -76,7 +79,7 @@ def test_a_pause_of_a_service_that_did_not_answer_before_is_not_proved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lifecycle, "wait_for_answer", lambda *_, **__: False)
-    proof = paused(Endpoint(port=1), monkeypatch).proof()
+    proof = paused(Endpoint(port=1)).proof()
     assert not proof.proved and "did not answer before either" in proof.text
 
 
@@ -88,10 +91,7 @@ def test_a_pause_of_a_service_that_did_not_answer_before_is_not_proved(
         ("restart", "stop", "start_service"),
     ],
 )
-def test_one_service_is_hit_and_undone(
-    kind: str, told: str, action: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(one_service, "process_status", lambda pid: None)
+def test_one_service_is_hit_and_undone(kind: str, told: str, action: str) -> None:
     runtime = Runtime()
     fault = FAULTS[kind]("f1", FAULTS[kind].Params.model_validate({"service": "s"}), context(runtime, None))
     (healing,) = fault.healings()
@@ -99,3 +99,4 @@ def test_one_service_is_hit_and_undone(
     fault.inject()
     assert runtime.told == [told] and fault.touched() == ("s",)
     assert (fault.seen["pid_before"], fault.seen["status_before"]) == (10, "running")
+    assert fault.gone() == (told != "pause")

@@ -14,6 +14,8 @@ from harness.fault.load import Surge
 from harness.fault.network import Partition
 from harness.fault.operations import Maintenance
 from harness.fault.registry import FAULTS
+from harness.fault.resource import Cpu, Memory
+from harness.fault.unplug import Unplug
 
 SILENT = {"proved": True, "text": "silent"}
 ANSWERED = {"proved": False, "text": "a canary was answered"}
@@ -60,6 +62,88 @@ PAUSE_GOOD = {
 }
 PAUSE_UNHEARD = {key: PAUSE_GOOD[key] for key in PAUSE_GOOD if key not in ("answered_before", "silent")}
 PAUSE_UNHEARD["can_be_asked"] = False
+UNPLUGGED_GOOD: dict[str, Any] = {
+    "can_be_asked": True,
+    "answered_before": True,
+    "silent": True,
+    "answers_after": True,
+    **{f"status_{when}": "running" for when in ("before", "during", "at_end", "after")},
+    **{f"life_{when}": [1, 10] for when in ("before", "during", "at_end", "after")},
+    "interfaces_before": 2,
+    "interfaces_during": 0,
+    "interfaces_at_end": 0,
+    "interfaces_after": 2,
+}
+UNPLUGGED_DAMAGES: list[dict[str, Any]] = [
+    {"status_before": "paused"},
+    {"interfaces_before": 0, "interfaces_after": 0},
+    {"can_be_asked": None},
+    {"answered_before": False},
+    {"interfaces_during": 1},
+    {"interfaces_during": None},
+    {"status_during": "dead"},
+    {"life_during": [2, 11]},
+    {"silent": False},
+    {"status_at_end": "dead"},
+    {"life_at_end": [2, 11]},
+    {"interfaces_at_end": 2},  # plugged in before its time
+    {"status_after": "dead"},
+    {"life_after": [2, 11]},
+    {"interfaces_after": 1},
+    {"answers_after": False},
+]
+UNPLUGGED_UNHEARD = {
+    key: UNPLUGGED_GOOD[key]
+    for key in UNPLUGGED_GOOD
+    if key not in ("answered_before", "silent", "answers_after")
+} | {"can_be_asked": False}
+LIMIT_GOOD = {
+    "status_before": "running",
+    "incarnation_before": 1,
+    "pid_before": 10,
+    "status_at_end": "running",
+    "incarnation_at_end": 1,
+    "status_after": "running",
+    "incarnation_after": 1,
+    "pid_after": 10,
+    "limit_before": None,
+    "limit_after": None,
+}
+LIMIT_DAMAGES: list[dict[str, Any]] = [
+    {"status_before": "dead"},
+    {"limit_during": None},
+    {"limit_during": 1e9},
+    {"limit_at_end": None},
+    {"status_at_end": "dead"},
+    {"incarnation_at_end": 2},
+    {"status_after": "dead"},
+    {"incarnation_after": 2},
+    {"pid_after": 11},
+    {"limit_after": 0.5},
+]
+CPU_GOOD = {
+    **LIMIT_GOOD,
+    "limit_during": 0.1,
+    "limit_at_end": 0.1,
+    "elapsed_s": 10.0,
+    "used_s": 1.05,
+    "periods": 100,
+    "throttled": 80,
+}
+MEMORY_GOOD = {
+    **LIMIT_GOOD,
+    "limit_during": 64 * 2**20,
+    "limit_at_end": 64 * 2**20,
+    "killed": False,
+    "refused": 7,
+    "most_used": 63 * 2**20,
+}
+KILLED_GOOD = {key: value for key, value in MEMORY_GOOD.items() if key != "limit_at_end"} | {
+    "killed": True,
+    "status_at_end": "dead",
+    "incarnation_after": 2,
+    "pid_after": 11,
+}
 RESTART_GOOD = {**CRASH_GOOD, "exit_code": 0, "drain_s": 0.3, "status_at_end": "stopped"}
 
 # fault, what was seen when all is well, and the changes each of which must cost the proof
@@ -135,6 +219,54 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
             {"status_at_end": "running", "incarnation_at_end": 2},
             {"pid_after": 10},
             {"status_after": "dead"},
+        ],
+    ),
+    (
+        Unplug,
+        {"services": ["s", "t"]},
+        {
+            "services": {"s": UNPLUGGED_GOOD, "t": UNPLUGGED_UNHEARD},
+            "neighbours": {"a->c": True, "a->d": False},
+        },
+        [
+            {"services": {}},
+            {"neighbours": {"a->c": False}},
+            *(
+                {"services": {"s": {**UNPLUGGED_GOOD, **one}, "t": UNPLUGGED_UNHEARD}}
+                for one in UNPLUGGED_DAMAGES
+            ),
+            {"services": {"s": UNPLUGGED_GOOD, "t": {**UNPLUGGED_UNHEARD, "interfaces_at_end": 1}}},
+            {"services": {"s": UNPLUGGED_GOOD, "t": {**UNPLUGGED_UNHEARD, "can_be_asked": True}}},
+        ],
+    ),
+    (
+        Cpu,
+        {"service": "s", "limit": 0.1},
+        CPU_GOOD,
+        [
+            *LIMIT_DAMAGES,
+            {"throttled": 0},
+            {"used_s": 1.2},
+        ],
+    ),
+    (
+        Memory,
+        {"service": "s", "limit": "64MiB"},
+        MEMORY_GOOD,
+        [*LIMIT_DAMAGES, {"refused": 0}],
+    ),
+    (  # it wanted more, and the kernel killed it
+        Memory,
+        {"service": "s", "limit": "64MiB"},
+        KILLED_GOOD,
+        [
+            {"killed": False},
+            {"limit_during": 1e9},
+            {"status_before": "dead"},
+            {"status_after": "dead"},
+            {"incarnation_after": 1},
+            {"pid_after": 10},
+            {"limit_after": 64 * 2**20},
         ],
     ),
     (

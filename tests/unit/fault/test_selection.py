@@ -85,7 +85,12 @@ def test_neighbours_share_an_end_and_are_not_cut(spec: TargetSpec) -> None:
     [
         ({"between": ["payments"]}, "two sides"),
         ({"between": ["payments", "db-1"], "mode": "reject", "direction": "to"}, "has no direction"),
-        ({"between": ["payments", "db-1"], "mode": "dorp"}, "'drop' or 'reject'"),
+        ({"between": ["payments", "db-1"], "mode": "dorp"}, "'drop', 'reject' or 'disconnect'"),
+        ({"between": ["payments", "*"], "mode": "disconnect", "direction": "from"}, "has no direction"),
+        ({"between": ["payments", "db-1"], "mode": "disconnect"}, 'one side must be "\\*".*drop or reject'),
+        ({"between": ["payments", "db-*"], "mode": "disconnect"}, 'one side must be "\\*"'),
+        ({"between": ["payments", ["*", "db-1"]], "mode": "disconnect"}, 'one side must be "\\*"'),
+        ({"between": ["*", "*"], "mode": "disconnect"}, "one side must name what is unplugged"),
     ],
 )
 def test_bad_partitions(params: dict[str, object], message: str) -> None:
