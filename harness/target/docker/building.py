@@ -1,0 +1,176 @@
+"""Building images, through the Engine API: that is the classic builder, which every engine has.
+
+No `docker` program is needed, and no BuildKit (whose protocol the SDK does not speak). The containers of
+the steps are removed however a build ends; an engine stops a build that nobody listens to any more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from harness.errors import EnvironmentBroken
+from harness.experiment.target import Build
+from harness.target.docker.context import Context, folder_context
+from harness.target.docker.endpoint import Docker, asking
+from harness.target.docker.progress import Event, events
+
+Say = Callable[[str], None]
+
+FILES = "org.ledgerquake.files"  # label: the digest of what an image was built from
+BASE = "org.ledgerquake.base"  # label: what was put in the place of the Dockerfile's own base
+BASE_ARGUMENT = "BASE_IMAGE"
+QUIET_S = 900.0  # pip may be silent for long over a slow line
+LAST_LINES = 12
+_STEP = re.compile(r"Step (\d+/\d+) : (.*)")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+_PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
+_LOOPBACK = ("127.", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that the engine has. ``ref`` as it was asked for."""
+
+    ref: str
+    id: str
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Offline:
+    """What stands in for registry and index: a base that is here, and a folder of wheels (or none)."""
+
+    base: str
+    wheels: Path | None = None
+
+
+def build_target(docker: Docker, ref: str, build: Build, say: Say, offline: Offline | None = None) -> Image:
+    """A target's image as its ``build`` says. Raises EnvironmentBroken with the failed step's last lines."""
+    context = folder_context(Path(build.context), build.dockerfile)
+    labels = {FILES: context.digest()}
+    arguments = dict(build.args)
+    if offline is None:
+        arguments = {**outside(context.instructions(), os.environ), **arguments}
+    else:
+        if not _declares(context.instructions(), BASE_ARGUMENT):
+            raise EnvironmentBroken(
+                f"cannot build {ref} on {offline.base}: its {build.dockerfile} has a base of its own",
+                hint=f"begin it with: ARG {BASE_ARGUMENT}=..., then FROM ${{{BASE_ARGUMENT}}}",
+            )
+        arguments[BASE_ARGUMENT] = offline.base
+        labels[BASE] = offline.base
+        context = context.plus(_wheels(offline.wheels))
+    return build_image(docker, ref, context, say, arguments, labels)
+
+
+def build_image(
+    docker: Docker,
+    ref: str,
+    context: Context,
+    say: Say,
+    arguments: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Image:
+    """Build ``context`` and call it ``ref``. Each step is told to ``say``."""
+    what = f"build {ref}"
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    step = "the beginning"
+    with asking(what), TemporaryFile(prefix="ledgerquake-context-") as packed:
+        context.tar(packed)
+        for event in events(lambda: _start(docker, ref, context, packed, arguments, labels), what, QUIET_S):
+            if error := event.get("error"):
+                raise _failed(ref, step, str(error), last)
+            for line in str(event.get("stream", "")).splitlines():
+                if match := _STEP.match(line):
+                    step = match[2]
+                    last.clear()
+                    say(f"  {match[1]} {_short(step)}")
+                elif line.strip():
+                    last.append(line.rstrip())
+        return inspect(docker, ref)
+
+
+def inspect(docker: Docker, ref: str) -> Image:
+    """The image as the engine has it. Raises APIError, NotFound among them."""
+    found: dict[str, Any] = docker.api.inspect_image(ref)  # type: ignore[no-untyped-call]
+    return Image(ref, str(found["Id"]), (found.get("Config") or {}).get("Labels") or {})
+
+
+def _start(
+    docker: Docker,
+    ref: str,
+    context: Context,
+    packed: IO[bytes],
+    arguments: Mapping[str, str] | None,
+    labels: Mapping[str, str] | None,
+) -> Iterable[Event]:
+    return docker.api.build(
+        fileobj=packed,
+        custom_context=True,
+        dockerfile=context.dockerfile,
+        tag=ref,
+        rm=True,
+        forcerm=True,
+        decode=True,
+        buildargs=dict(arguments or {}),
+        labels=dict(labels or {}),
+    )
+
+
+def outside(instructions: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """What the steps of a build must know of this machine's way to the world, as build arguments.
+
+    Proxies are known to every builder; one on loopback is of no use within a container. Where pip looks
+    is passed on to a Dockerfile that asks for it with ARG.
+    """
+    found: dict[str, str] = {}
+    for name in _PROXIES:
+        value = environment.get(name) or environment.get(name.upper()) or ""
+        if value and not (urlsplit(value).hostname or "").startswith(_LOOPBACK):
+            found[name] = found[name.upper()] = value
+    for name in _PIP:
+        if name in environment and _declares(instructions, name):
+            found[name] = environment[name]
+    return found
+
+
+def _declares(instructions: str, argument: str) -> bool:
+    return re.search(rf"^\s*ARG\s+{argument}\b", instructions, re.MULTILINE | re.IGNORECASE) is not None
+
+
+def _wheels(folder: Path | None) -> dict[str, Path]:
+    return {f"wheels/{file.name}": file for file in sorted(folder.glob("*.whl"))} if folder else {}
+
+
+def _short(step: str) -> str:
+    line = " ".join(step.split())
+    return line if len(line) <= 90 else f"{line[:87]}..."
+
+
+def _failed(ref: str, step: str, error: str, last: deque[str]) -> EnvironmentBroken:
+    said = "".join(f"\n    {line}" for line in last)
+    return EnvironmentBroken(
+        f"cannot build {ref}: {_short(step)!r} failed: {error.strip()}{said}", hint=what_helps(error)
+    )
+
+
+def what_helps(error: str) -> str | None:
+    """The way out of what an engine says when it cannot build or pull."""
+    said = error.lower()
+    if "no space left" in said:
+        return "the engine's disk is full: `docker system df` shows what it holds"
+    if "returned a non-zero code" in said:
+        return None
+    if any(word in said for word in ("registry", "pull access denied", "manifest", "lookup", "dial tcp")):
+        return (
+            "without an image registry: `ledgerquake images build --offline`, or --base with one that is here"
+        )
+    return None
