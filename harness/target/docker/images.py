@@ -24,7 +24,7 @@ from harness.target.docker.endpoint import Docker, asking, is_gone
 from harness.target.docker.once import output_of
 from harness.target.docker.progress import events
 
-__all__ = ["EngineImage", "Image", "find_engine_image", "images_of", "is_stale", "look", "obtain", "wanted"]
+__all__ = ["EngineImage", "Image", "find_engine_image", "obtain_all", "is_stale", "look", "obtain", "wanted"]
 
 ENGINE_VARIABLE = "LEDGERQUAKE_TOXIPROXY_IMAGE"
 SERVER = "ledgerquake/toxiproxy"
@@ -74,7 +74,7 @@ def obtain(docker: Docker, ref: str, build: Build | None, say: Say, may_build: b
     return pull(docker, ref, say)
 
 
-def images_of(docker: Docker, spec: TargetSpec, say: Say, may_build: bool = True) -> dict[str, Image]:
+def obtain_all(docker: Docker, spec: TargetSpec, say: Say, may_build: bool = True) -> dict[str, Image]:
     """The image of every service, by service; each image is seen to once."""
     without = sorted(service.name for service in spec.services.values() if service.image is None)
     if without:
