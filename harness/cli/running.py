@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,19 +25,26 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.experiment.target import Mutant, TargetSpec
+    from harness.plan import Plan
     from harness.run.conductor import Stagehand
+    from harness.run.ground import Ground, RuntimePreference
     from harness.run.runner import RunResult
-    from harness.toxiproxy.find import EngineChoice, Preference
+    from harness.toxiproxy.find import Preference
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "process"]),
+    type=click.Choice(["auto", "process", "docker"]),
     default="auto",
     show_default=True,
-    help="Where the target runs.",
+    help="Where the target runs; auto takes Docker where an engine answers and has the images.",
+)
+@click.option(
+    "--docker-host",
+    metavar="URL",
+    help="Another Docker engine than the local socket; it must run on this machine.",
 )
 @click.option(
     "--toxiproxy",
@@ -65,7 +73,8 @@ if TYPE_CHECKING:
 )
 def run(
     files: tuple[str, ...],
-    runtime: str,
+    runtime: RuntimePreference,
+    docker_host: str | None,
     toxiproxy: Preference,
     seed: int | None,
     reports: Path,
@@ -80,11 +89,21 @@ def run(
     """
     try:
         experiments = load_all(files, overrides)
-        mutants = [_mutant(loaded.spec, mutant) for loaded in experiments]
         seed = draw_seed() if seed is None else seed
-        from harness.toxiproxy.find import find_engine
+        orders = [_order(loaded, mutant, seed) for loaded in experiments]
+        from harness.fault.abilities import check_abilities
+        from harness.run.ground import find_ground
 
-        engine = find_engine(toxiproxy)
+        targets = list({loaded.spec.folder: loaded.spec for loaded in experiments}.values())
+        ground = find_ground(
+            runtime,
+            toxiproxy,
+            targets,
+            docker_host=docker_host,
+            say=lambda text: click.echo(text, err=True),
+        )
+        for order in orders:
+            check_abilities(order.plan.faults, ground.name, ground.abilities)
     except LedgerquakeError as error:
         if as_json:
             _print_json({"exit_code": error.exit_code, "error": str(error), "runs": []})
@@ -92,12 +111,28 @@ def run(
     results: list[RunResult] = []
     code = ExitCode.BROKEN
     try:
-        _run_all(experiments, mutants, engine, seed, reports, as_json, results)
+        _run_all(orders, ground, reports, as_json, results)
         code = worst_exit(result.exit_code for result in results)
     finally:  # what was reached is told, whatever ended the series
         if as_json:
             _print_json({"exit_code": code, "seed": seed, "runs": [_as_json(result) for result in results]})
     return code
+
+
+@dataclass(frozen=True)
+class _Order:
+    """One run that is to be made: checked and planned."""
+
+    loaded: Loaded
+    plan: Plan
+    mutant: Mutant | None
+
+
+def _order(loaded: Loaded, mutant: str | None, seed: int) -> _Order:
+    from harness.plan import make_plan
+
+    plan = make_plan(loaded.experiment, loaded.vocabulary, seed)
+    return _Order(loaded, plan, _mutant(loaded.spec, mutant))
 
 
 def _mutant(spec: TargetSpec, name: str | None) -> Mutant | None:
@@ -112,10 +147,8 @@ def _mutant(spec: TargetSpec, name: str | None) -> Mutant | None:
 
 
 def _run_all(
-    experiments: Sequence[Loaded],
-    mutants: Sequence[Mutant | None],
-    engine: EngineChoice,
-    seed: int,
+    orders: Sequence[_Order],
+    ground: Ground,
     reports: Path,
     as_json: bool,
     results: list[RunResult],
@@ -126,9 +159,9 @@ def _run_all(
     progress_console = Console(stderr=True)
     verdict_console = progress_console if as_json else Console()
     command = shlex.join(["ledgerquake", *sys.argv[1:]])
-    for loaded, mutant in zip(experiments, mutants, strict=True):
+    for order in orders:
         with _progress(progress_console) as progress:
-            result = _run_one(loaded, mutant, engine, seed, reports, command, progress)
+            result = _run_one(order, ground, reports, command, progress)
         results.append(result)
         _tell_result(result, verdict_console, progress_console)
         if result.exit_code == ExitCode.ABORTED:
@@ -136,25 +169,21 @@ def _run_all(
 
 
 def _run_one(
-    loaded: Loaded,
-    mutant: Mutant | None,
-    engine: EngineChoice,
-    seed: int,
+    order: _Order,
+    ground: Ground,
     reports: Path,
     command: str,
     progress: Stagehand,
 ) -> RunResult:
     """Whatever happens to one run is its result: verdicts of the others are not lost for it."""
-    from harness.plan import make_plan
     from harness.run.runner import Asked, RunResult, deliberate, run_experiment
 
-    name = loaded.experiment.name
+    loaded, name = order.loaded, order.loaded.experiment.name
+    asked = Asked(
+        loaded.experiment, loaded.source, loaded.spec, order.plan, ground, order.mutant, reports, command
+    )
     try:
-        plan = make_plan(loaded.experiment, loaded.vocabulary, seed)
-        return run_experiment(
-            Asked(loaded.experiment, loaded.source, loaded.spec, plan, engine, mutant, reports, command),
-            progress,
-        )
+        return run_experiment(asked, progress)
     except KeyboardInterrupt:  # before the run watches for signals
         return RunResult(name, None, ExitCode.ABORTED, error=Aborted("stopped by SIGINT"))
     except Exception as problem:

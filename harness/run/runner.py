@@ -40,11 +40,11 @@ from harness.plan import Plan
 from harness.report import render
 from harness.run.collecting import collect
 from harness.run.conductor import Conductor, Stagehand
+from harness.run.ground import Ground
 from harness.run.interrupts import Interrupts
 from harness.run.sampling import Sampler
 from harness.run.settling import wait_settled
 from harness.run.stage import Stage
-from harness.toxiproxy.find import EngineChoice
 
 _EXIT = {"pass": ExitCode.PASS, "fail": ExitCode.FAIL, "inconclusive": ExitCode.INCONCLUSIVE}
 
@@ -57,7 +57,7 @@ class Asked:
     source: str  # the experiment file as written
     spec: TargetSpec
     plan: Plan
-    engine: EngineChoice
+    ground: Ground
     mutant: Mutant | None
     reports: Path
     command: str
@@ -85,7 +85,8 @@ def run_experiment(asked: Asked, tell: Stagehand) -> RunResult:
     folder.copy_target(asked.spec)
     folder.write_plan(asked.plan)
     run = _Run(asked, run_id, folder, tell)
-    tell.event(f"run {run_id}, seed {asked.plan.seed}, Toxiproxy {asked.engine.label}")
+    tell.event(f"run {run_id}, seed {asked.plan.seed}")
+    tell.event(f"runtime {asked.ground.name} ({asked.ground.why}), Toxiproxy {asked.ground.engine_label}")
     with Interrupts(tell.event) as interrupts:
         result = _to_the_end(run, asked.experiment.name, folder, interrupts, tell)
         # Whoever asked for the end gets it, whatever broke on the way there, and whatever the verdict is.
@@ -143,7 +144,7 @@ class _Run:
             asked.spec,
             self._run_id,
             asked.plan.seed,
-            asked.engine,
+            asked.ground,
             asked.mutant,
             self._folder.logs,
             self._tell.event,
@@ -283,8 +284,8 @@ class _Run:
         return Environment(
             run_id=self._run_id,
             seed=asked.plan.seed,
-            runtime="process",
-            toxiproxy=asked.engine.label,
+            runtime=asked.ground.name,
+            toxiproxy=asked.ground.engine_label,
             mutant=asked.mutant.name if asked.mutant else None,
             versions=dict(versions),
             machine=machine(),

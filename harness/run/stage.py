@@ -16,12 +16,12 @@ from types import TracebackType
 from harness.errors import LinkError
 from harness.evidence.model import Death
 from harness.experiment.target import Mutant, TargetSpec
+from harness.run.ground import Ground
 from harness.run.journal import Journal
-from harness.target.process import ProcessRuntime
 from harness.target.readiness import last_lines
+from harness.target.runtime import Runtime
 from harness.target.supervisor import Supervisor
-from harness.toxiproxy.engine import Engine
-from harness.toxiproxy.find import EngineChoice
+from harness.toxiproxy.engine import RunningEngine
 from harness.toxiproxy.links import EngineRestart, LinkLayer
 
 
@@ -29,9 +29,9 @@ class Stage:
     """Context manager around everything a run starts. ``come_up`` inside it; leaving removes all."""
 
     supervisor: Supervisor
-    engine: Engine
+    engine: RunningEngine
     links: LinkLayer
-    runtime: ProcessRuntime
+    runtime: Runtime
     journal: Journal
 
     def __init__(
@@ -39,7 +39,7 @@ class Stage:
         spec: TargetSpec,
         run_id: str,
         seed: int,
-        choice: EngineChoice,
+        ground: Ground,
         mutant: Mutant | None,
         logs: Path,
         say: Callable[[str], None],
@@ -47,7 +47,7 @@ class Stage:
         self._spec = spec
         self._run_id = run_id
         self._seed = seed
-        self._choice = choice
+        self._ground = ground
         self._mutant = mutant
         self._logs = logs
         self._say = say
@@ -66,17 +66,12 @@ class Stage:
         self.journal = Journal(scratch / "journal.jsonl")
         self._undo.callback(self.journal.close)
         self._undo.callback(self._keep_logs, scratch)
-        self.runtime = ProcessRuntime(
-            self._spec, run_id=self._run_id, scratch=scratch, supervisor=self.supervisor, seed=self._seed
+        deployed = self._ground.break_ground(
+            self._spec, self.supervisor, self._seed, self._say, self._undo.callback
         )
-        self._undo.callback(self.runtime.teardown)
-        ends = self.runtime.prepare()
-        self.engine = Engine.start(
-            self._choice, self.supervisor, scratch / "logs" / "toxiproxy.log", port=self.runtime.spare_port()
-        )
-        self._undo.callback(self.engine.stop)
+        self.runtime, self.engine = deployed.runtime, deployed.engine
         self.links = LinkLayer(self.engine, on_restart=self._note_restart)
-        for link in ends.values():
+        for link in deployed.ends.values():
             self.links.create(link.name, str(link.listen), str(link.upstream))
         if self._mutant is not None:
             self.runtime.replace(self._mutant.service, self._mutant.process)

@@ -9,9 +9,13 @@ Requests and answers are JSON lines::
     {"id", "op": "spawn", "name", "argv", "env", "cwd", "log"}     -> {"id", "child", "pid"}
     {"id", "op": "signal", "child", "number"}                      -> {"id", "sent"}
     {"id", "op": "kill" | "pause" | "resume", "child"}             -> {"id", "processes"}
+    {"id", "op": "will", "argv", "env", "patience_s"}              -> {"id"}
     {"id", "op": "end"}                                            -> {"id", "left"}
     any of them that fails                                         -> {"id", "error"}
     {"event": "exit", "child", "code", "at_ns"}                    when a service and its tree are gone
+
+A will is a command that removes what is not a process (containers). It is run last, with one word more,
+``ended`` or ``died``: how the harness went. It prints a JSON list of what it could not remove.
 
 Standard library only, single-threaded.
 """
@@ -23,6 +27,7 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -92,12 +97,14 @@ class Reaper:
         self._selector.register(channel, selectors.EVENT_READ, self._serve)
         self._kept: dict[int, _Kept] = {}
         self._last_child = 0
+        self._wills: list[Message] = []
         self._ops: dict[str, Callable[[Message], Message]] = {
             "spawn": self._spawn,
             "signal": self._signal,
             "kill": self._kill,
             "pause": self._pause,
             "resume": self._resume,
+            "will": self._note_will,
         }
 
     def run(self) -> None:
@@ -110,7 +117,7 @@ class Reaper:
                     end_id = key.data() if end_id is None else end_id
         except HarnessGone:
             pass  # nobody asked for the end, and nobody waits for an answer
-        left = self._leave_nothing()
+        left = self._leave_nothing("died" if end_id is None else "ended")
         if end_id is not None:
             with suppress(HarnessGone):  # it did not wait for the answer; everything is done
                 self._channel.write({"id": end_id, "left": left})
@@ -195,18 +202,39 @@ class Reaper:
             proctree.send(process, number)
         return tree
 
-    def _leave_nothing(self) -> list[str]:
-        """Kill every descendant, then remove the scratch folder; what could not be done is returned.
+    def _note_will(self, request: Message) -> Message:
+        self._wills.append(request)
+        return {}
+
+    def _leave_nothing(self, how: str) -> list[str]:
+        """Kill every descendant, carry out the wills, remove the scratch folder; returns what is left.
 
         With processes left over the folder stays, so that ``ledgerquake cleanup`` finds both.
         """
         if not _kill_all(KILL_PATIENCE_S):
             return [f"process {process.pid}" for process in proctree.descendants(os.getpid())]
+        left = [thing for will in self._wills for thing in _carry_out(will, how)]
         try:
             remove_scratch(self._scratch)
         except OSError as problem:
-            return [f"{self._scratch}: {problem}"]
-        return []
+            left.append(f"{self._scratch}: {problem}")
+        return left
+
+
+def _carry_out(will: Message, how: str) -> list[str]:
+    """What the will's command says it could not remove."""
+    try:
+        done = subprocess.run(
+            [*will["argv"], how],
+            env=will["env"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=will["patience_s"],
+            check=True,
+        )
+        return [str(thing) for thing in json.loads(done.stdout)]
+    except (OSError, ValueError, subprocess.SubprocessError) as problem:
+        return [f"whatever {' '.join(will['argv'])} should have removed: {problem}"]
 
 
 def _packet(link: socket.socket) -> Message:

@@ -176,6 +176,13 @@ class Supervisor:
         with self._lock:
             return self._child(answer["child"], answer["pid"])
 
+    def bequeath(self, argv: Sequence[str], env: Mapping[str, str], patience_s: float) -> None:
+        """Have a command run when the run is over, however it ends (see ``harness.target.reaper``).
+
+        Say so before the first thing exists that only the command can remove.
+        """
+        self.ask("will", argv=list(argv), env={**env, RUN_VARIABLE: self.run_id}, patience_s=patience_s)
+
     def ask(self, op: str, **arguments: Any) -> Message:
         """One request and its answer. Raises EnvironmentBroken when it fails or nobody answers."""
         pending = _Pending()

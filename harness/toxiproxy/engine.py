@@ -20,7 +20,7 @@ from harness.spawn import Child, Spawner
 from harness.toxiproxy.client import Client
 from harness.toxiproxy.find import EngineChoice, find_engine
 
-__all__ = ["Engine", "EngineChoice", "EngineHandle", "find_engine"]
+__all__ = ["Engine", "EngineChoice", "EngineHandle", "RunningEngine", "find_engine"]
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 15.0
@@ -38,6 +38,30 @@ class EngineHandle(Protocol):
 
     def restart(self) -> None:
         """Kill it, whatever state it is in, and have it answering again, empty. Raises EnvironmentBroken."""
+        ...
+
+
+class RunningEngine(EngineHandle, Protocol):
+    """An engine as the run that started it sees it."""
+
+    @property
+    def label(self) -> str:
+        """For reports: which engine, which release."""
+        ...
+
+    @property
+    def log(self) -> Path: ...
+
+    def alive(self) -> bool:
+        """Whether it runs; while it is being replaced it counts as alive."""
+        ...
+
+    def fallen(self) -> int | None:
+        """The exit code of one that ended uninvited; None while it lives or is being replaced."""
+        ...
+
+    def stop(self) -> None:
+        """End it for good. Idempotent."""
         ...
 
 

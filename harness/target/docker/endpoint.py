@@ -7,9 +7,10 @@ current context, which may be a production machine. The API version is negotiate
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import docker
 import requests
@@ -32,6 +33,18 @@ class Docker:
     daemon_id: str
     version: str
     api_version: str
+    apart: str | None = None  # why its containers cannot be reached from here
+
+    def check_within_reach(self) -> None:
+        """The harness talks to containers at their own addresses, and looks at their processes.
+
+        Raises EnvironmentBroken where the engine says that this cannot be.
+        """
+        if self.apart is not None:
+            raise EnvironmentBroken(
+                f"the Docker engine at {self.url} {self.apart}: its containers cannot be reached from here",
+                hint="use an engine that runs on this machine as root, or --runtime process",
+            )
 
     def __str__(self) -> str:
         return f"Docker {self.version} (API {self.api_version}) at {self.url}, daemon {self.daemon_id[:14]}"
@@ -50,7 +63,17 @@ def connect(named: str | None = None, timeout_s: int = ANSWER_TIMEOUT_S) -> Dock
             raise EnvironmentBroken(f"no Docker engine at {url}: {problem}") from problem
         api.trust_env = False  # proxies of the environment are for the world outside
         about = api.info()
-        return Docker(api, url, str(about["ID"]), str(about["ServerVersion"]), str(api.api_version))
+        return Docker(
+            api, url, str(about["ID"]), str(about["ServerVersion"]), str(api.api_version), _apart(about)
+        )
+
+
+def _apart(about: Mapping[str, Any]) -> str | None:
+    if any("rootless" in str(option) for option in about.get("SecurityOptions") or ()):
+        return "is rootless"
+    if "Docker Desktop" in str(about.get("OperatingSystem")):
+        return "runs in a virtual machine"
+    return None
 
 
 def endpoint(named: str | None = None) -> str:

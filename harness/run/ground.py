@@ -1,0 +1,184 @@
+"""Where a run can take place: as plain processes or in Docker, chosen before anything is started.
+
+A ``Ground`` makes the runtime and starts the link engine in it; the stage does not care which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from harness.errors import EnvironmentBroken
+from harness.experiment.target import TargetSpec
+from harness.experiment.vocabulary import Ability
+from harness.target.process import ProcessRuntime
+from harness.target.runtime import LinkEnds, Runtime, RuntimeName
+from harness.target.supervisor import Supervisor
+from harness.toxiproxy.engine import Engine, RunningEngine
+from harness.toxiproxy.find import EngineChoice, Preference, find_engine
+
+if TYPE_CHECKING:  # the SDK takes its time to import, and processes do not need it
+    from harness.target.docker.endpoint import Docker
+    from harness.target.docker.images import EngineImage
+
+RuntimePreference = Literal["auto", "process", "docker"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A runtime with its addresses chosen and its link engine up; no service runs yet."""
+
+    runtime: Runtime
+    ends: Mapping[str, LinkEnds]
+    engine: RunningEngine
+
+
+class Ground(Protocol):
+    """``why`` says for people why it was chosen."""
+
+    @property
+    def name(self) -> RuntimeName: ...
+
+    @property
+    def abilities(self) -> frozenset[Ability]: ...
+
+    @property
+    def engine_label(self) -> str: ...
+
+    @property
+    def why(self) -> str: ...
+
+    def break_ground(
+        self,
+        spec: TargetSpec,
+        supervisor: Supervisor,
+        seed: int,
+        say: Say,
+        undo: Callable[[Callable[[], None]], object],
+    ) -> Deployed:
+        """Make the runtime and start the engine; ``undo`` is given what takes each down again.
+
+        Raises EnvironmentBroken.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ProcessGround:
+    """Plain processes on loopback."""
+
+    engine: EngineChoice
+    why: str = "asked for"
+    name: RuntimeName = "process"
+    abilities: frozenset[Ability] = ProcessRuntime.abilities
+
+    @property
+    def engine_label(self) -> str:
+        return self.engine.label
+
+    def break_ground(
+        self,
+        spec: TargetSpec,
+        supervisor: Supervisor,
+        seed: int,
+        say: Say,
+        undo: Callable[[Callable[[], None]], object],
+    ) -> Deployed:
+        scratch = supervisor.scratch
+        runtime = ProcessRuntime(
+            spec, run_id=supervisor.run_id, scratch=scratch, supervisor=supervisor, seed=seed
+        )
+        undo(runtime.teardown)
+        ends = runtime.prepare()
+        log = scratch / "logs" / "toxiproxy.log"
+        engine = Engine.start(self.engine, supervisor, log, port=runtime.spare_port())
+        undo(engine.stop)
+        return Deployed(runtime, ends, engine)
+
+
+@dataclass(frozen=True)
+class DockerGround:
+    """Containers on an engine that answered. ``may_build``: images whose recipe the target has."""
+
+    docker: Docker
+    engine: EngineImage
+    why: str = "asked for"
+    name: RuntimeName = "docker"
+    abilities: frozenset[Ability] = field(default=frozenset({"unplug", "limit"}))
+    may_build: bool = True
+
+    @property
+    def engine_label(self) -> str:
+        return self.engine.label
+
+    def break_ground(
+        self,
+        spec: TargetSpec,
+        supervisor: Supervisor,
+        seed: int,
+        say: Say,
+        undo: Callable[[Callable[[], None]], object],
+    ) -> Deployed:
+        from harness.target.docker.images import obtain_all
+        from harness.target.docker.runtime import DockerRuntime
+
+        say(str(self.docker))
+        runtime = DockerRuntime(
+            spec,
+            run_id=supervisor.run_id,
+            scratch=supervisor.scratch,
+            supervisor=supervisor,
+            docker=self.docker,
+            images=obtain_all(self.docker, spec, say, may_build=self.may_build),
+        )
+        undo(runtime.teardown)
+        ends = runtime.prepare()
+        engine = runtime.start_engine(self.engine)
+        undo(engine.stop)
+        return Deployed(runtime, ends, engine)
+
+
+def find_ground(
+    preference: RuntimePreference,
+    toxiproxy: Preference,
+    specs: Sequence[TargetSpec],
+    *,
+    docker_host: str | None = None,
+    say: Say,
+) -> Ground:
+    """The ground for these targets. ``auto``: Docker when an engine answers and all images can be had.
+
+    Raises EnvironmentBroken when what was asked for by name is not to be had, InputError for a host that
+    cannot be read.
+    """
+    if preference == "process":
+        return ProcessGround(find_engine(toxiproxy))
+    if preference == "docker":
+        return _docker_ground(toxiproxy, docker_host, "asked for")
+    try:
+        ground = _docker_ground(
+            toxiproxy, docker_host, "a Docker engine answers, and all images are to be had"
+        )
+        _check_images(ground, specs, say)
+        return ground
+    except EnvironmentBroken as without:
+        return ProcessGround(find_engine(toxiproxy), f"auto: {without.message}")
+
+
+def _docker_ground(toxiproxy: Preference, docker_host: str | None, why: str) -> DockerGround:
+    from harness.target.docker.endpoint import connect
+    from harness.target.docker.images import find_engine_image
+
+    docker = connect(docker_host)
+    docker.check_within_reach()
+    return DockerGround(docker, find_engine_image(docker, toxiproxy), why)
+
+
+def _check_images(ground: DockerGround, specs: Sequence[TargetSpec], say: Say) -> None:
+    """Nobody asked for Docker by name, so nothing is built, which takes minutes."""
+    from harness.target.docker.images import obtain_all
+
+    for spec in specs:
+        obtain_all(ground.docker, spec, say, may_build=False)

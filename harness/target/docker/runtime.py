@@ -1,0 +1,370 @@
+"""The Docker runtime: each service a container, alone in networks of its own with the proxies of its links.
+
+Names in a service's environment are the plain ones, and the proxy bears them: nothing in a service is
+changed. Containers keep their addresses and volumes over restarts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from docker.errors import APIError
+from docker.types import IPAMConfig, IPAMPool
+
+from harness.errors import EnvironmentBroken
+from harness.evidence.model import Death
+from harness.experiment.target import Service, TargetSpec
+from harness.experiment.vocabulary import Ability
+from harness.target.deployment import Deployment, read_versions, split
+from harness.target.docker import kernel, sweep
+from harness.target.docker.container import Container, Order, Plug
+from harness.target.docker.endpoint import Docker, asking
+from harness.target.docker.engine import API_PORT, ContainerEngine
+from harness.target.docker.images import EngineImage, Image
+from harness.target.docker.labels import SERVICE, Claim
+from harness.target.docker.layout import PROXY, Layout, Segment, host, lay_out
+from harness.target.docker.layout import SERVICE as OWN
+from harness.target.docker.lives import Incarnation, Roster
+from harness.target.docker.subnets import candidates, taken
+from harness.target.runtime import Address, Limits, LinkEnds, RuntimeName, ServiceState, Usage
+from harness.target.scratch import RUN_VARIABLE, SERVICE_VARIABLE
+from harness.target.supervisor import Supervisor
+
+AT_ONCE = 4
+ENGINE_SERVICE = "toxiproxy"
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
+
+
+class DockerRuntime(Deployment[Incarnation]):
+    """A target deployed as containers. Satisfies ``Runtime``, ``Unplugging`` and ``Limiting``.
+
+    ``images``: by service, present on the engine already.
+    """
+
+    name: RuntimeName = "docker"
+    abilities: frozenset[Ability] = frozenset({"unplug", "limit"})
+
+    def __init__(
+        self,
+        spec: TargetSpec,
+        *,
+        run_id: str,
+        scratch: Path,
+        supervisor: Supervisor,
+        docker: Docker,
+        images: Mapping[str, Image],
+    ) -> None:
+        super().__init__(spec, dict.fromkeys(spec.services, ""), scratch / "logs")
+        self._run_id = run_id
+        self._scratch = scratch
+        self._supervisor = supervisor
+        self._docker = docker
+        self._images = images
+        self._layout: Layout = lay_out(spec)
+        self._subnets: dict[Segment, IPv4Network] = {}
+        self._containers: dict[str, Container] = {}
+        self._earlier: dict[str, str] = {}  # what containers that were made anew had said
+        self._limits = {
+            name: Limits(service.cpus, service.memory_bytes) for name, service in spec.services.items()
+        }
+        self._roster = Roster(docker, run_id)
+        self._preparing = threading.Lock()
+        self._labels: dict[str, str] = {}
+        self._down = False
+
+    # --- coming up ------------------------------------------------------------------------------
+    def prepare(self) -> Mapping[str, LinkEnds]:
+        """Networks and volumes, and with them every address. Raises EnvironmentBroken."""
+        with self._preparing:
+            if not self._links:
+                (self._scratch / "logs").mkdir(exist_ok=True, mode=0o700)
+                self._leave_a_will()
+                self._labels = Claim.of_run(self._scratch).labels()
+                self._make_networks()
+                self._make_volumes()
+                self._note_addresses()
+        return dict(self._links)
+
+    def _leave_a_will(self) -> None:
+        """Before the first thing exists: whatever becomes of the harness, the run's things are removed."""
+        environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        self._supervisor.bequeath(
+            [sys.executable, "-m", sweep.__name__, self._run_id, self._docker.url],
+            {**environment, "PYTHONPATH": _PACKAGE_ROOT},
+            max(sweep.PATIENCE_S.values()),
+        )
+
+    def _make_networks(self) -> None:
+        free = candidates(self._run_id, taken(self._docker))
+        for segment in self._layout.segments:
+            self._subnets[segment] = self._make_network(segment, free)
+
+    def _make_network(self, segment: Segment, free: Iterator[IPv4Network]) -> IPv4Network:
+        """In the first subnet that nobody takes at the same moment."""
+        for subnet in free:
+            pool = IPAMPool(subnet=str(subnet), gateway=str(host(subnet, 1)))
+            try:
+                with asking(f"make the network {self._name(segment.name)}"):
+                    self._docker.api.create_network(
+                        self._name(segment.name),
+                        driver="bridge",
+                        internal=True,
+                        labels=self._labels,
+                        ipam=IPAMConfig(pool_configs=[pool]),
+                    )
+            except EnvironmentBroken as broken:
+                cause = broken.__cause__
+                if isinstance(cause, APIError) and "overlaps" in str(cause.explanation):
+                    continue
+                raise
+            return subnet
+        raise AssertionError("candidates end by raising")
+
+    def _make_volumes(self) -> None:
+        names = {volume for service in self.spec.services.values() for volume in service.volumes}
+        for name in sorted(names):
+            with asking(f"make the volume {self._name(name)}"):
+                self._docker.api.create_volume(self._name(name), labels=self._labels)
+
+    def _note_addresses(self) -> None:
+        for name, service in self.spec.services.items():
+            own = str(host(self._subnets[self._layout.of_client(name)[0]], OWN))
+            self._addresses.update({(name, port): Address(own, port) for port in service.ports})
+        for name, link in self.spec.links.items():
+            proxy = str(host(self._subnets[self._layout.of_link[name]], PROXY))
+            upstream = self._addresses[link.server, link.port]
+            self._links[name] = LinkEnds(name, Address(proxy, link.port), upstream)
+
+    def start_engine(self, image: EngineImage) -> ContainerEngine:
+        """The proxies' container, in all networks. Raises EnvironmentBroken."""
+        self.prepare()
+        entry = self._layout.of_link[self.spec.entry]
+        address = str(host(self._subnets[entry], PROXY))
+        dash = "-" if image.kind == "server" else "--"
+        container = Container.create(
+            self._docker,
+            Order(
+                name=self._name(ENGINE_SERVICE),
+                image=image.ref,
+                command=[*image.arguments, f"{dash}host", address, f"{dash}port", str(API_PORT)],
+                hostname=ENGINE_SERVICE,
+                labels={**self._labels, SERVICE: ENGINE_SERVICE},
+                plugs=[self._plug(segment, PROXY, segment.servers) for segment in self._layout.segments],
+            ),
+        )
+        log = self._scratch / "logs" / "toxiproxy.log"
+        engine = ContainerEngine(container, image, address, log)
+        engine.launch()
+        return engine
+
+    def _plug(self, segment: Segment, number: int, names: tuple[str, ...] = ()) -> Plug:
+        return Plug(self._name(segment.name), str(host(self._subnets[segment], number)), names)
+
+    def _plugs(self, service: str) -> list[Plug]:
+        return [self._plug(segment, OWN) for segment in self._layout.of_client(service)]
+
+    def _name(self, part: str) -> str:
+        return f"lq-{self._run_id}-{part}"
+
+    def _order(self, service: Service, command: str) -> Order:
+        marks = {RUN_VARIABLE: self._run_id, SERVICE_VARIABLE: service.name}
+        return Order(
+            name=self._name(service.name),
+            image=self._images[service.name].id,
+            command=split(command) if command else service.command,
+            hostname=service.name,
+            labels={**self._labels, SERVICE: service.name},
+            plugs=self._plugs(service.name),
+            environment={**service.environment, **marks},
+            volumes={self._name(volume): place for volume, place in service.volumes.items()},
+            limits=self._limits[service.name],
+            read_only=service.read_only,
+            init=service.init,
+            user=service.user,
+        )
+
+    # --- how things are -------------------------------------------------------------------------
+    def state(self, service: str) -> ServiceState:
+        one = self._one(service)
+        if (life := one.running) is not None:
+            seen = life.child.container.look()
+            life.child.note(seen)
+            life.paused = seen.status == "paused"
+        return one.state()
+
+    def log(self, service: str) -> Path:
+        one, container = self._one(service), self._containers.get(service)
+        if container is not None and not self._down:
+            one.log.write_text(self._earlier.get(service, "") + container.log(), encoding="utf-8")
+        return one.log
+
+    def deaths(self) -> tuple[Death, ...]:
+        """Raises EnvironmentBroken when the engine itself has ended them all."""
+        for name, one in self._services.items():
+            if one.lives and one.lives[-1].uninvited_end and one.lives[-1].last_log is None:
+                self.log(name)
+                one.keep_last_words()
+        deaths = super().deaths()
+        self._check_engine_was_not_restarted(deaths)
+        return deaths
+
+    def _check_engine_was_not_restarted(self, deaths: tuple[Death, ...]) -> None:
+        """One service may die, or two; all at once is what an engine's own restart does."""
+        current = [one.lives[-1] for one in self._services.values() if one.lives]
+        if len(deaths) > 2 and len(current) > 2 and all(life.uninvited_end for life in current):
+            raise EnvironmentBroken(
+                f"all {len(current)} containers of the run ended uninvited: the Docker engine at "
+                f"{self._docker.url} was stopped or restarted in the middle of the run"
+            )
+
+    def connections(self, service: str) -> tuple[Address, ...]:
+        life = self._one(service).running
+        found = kernel.remote_ends(life.child.pid) if life is not None else frozenset()
+        return tuple(sorted(found, key=lambda end: (end.host, end.port)))
+
+    def alive(self, pid: int) -> bool:
+        return kernel.alive(pid)
+
+    def stands_still(self, service: str) -> bool:
+        life = self._one(service).running
+        return life is not None and kernel.frozen(life.child.pid)
+
+    def versions(self) -> Mapping[str, str]:
+        used = {self.spec.services[name].image or name: image.id for name, image in self._images.items()}
+        return {
+            "docker": f"{self._docker.version} (API {self._docker.api_version})",
+            **{f"image {ref}": id for ref, id in sorted(used.items())},
+            **self._ask_versions(),
+        }
+
+    def _ask_versions(self) -> dict[str, str]:
+        """Asked in a container that runs; which one does not matter to a target of one image."""
+        if self.spec.versions is None:
+            return {}
+        running = next(name for name, one in self._services.items() if one.running is not None)
+        code, said = self._containers[running].run(split(self.spec.versions))
+        return read_versions(self.spec.versions, code, said)
+
+    # --- life and death -------------------------------------------------------------------------
+    def start(self, service: str) -> None:
+        """Start it; does not wait for readiness. Raises EnvironmentBroken when it runs already."""
+        self.prepare()
+        one = self._one(service)
+        with one.lock:
+            if one.running is not None:
+                raise EnvironmentBroken(f"{service} runs already (process {one.running.child.pid})")
+            self._keep_last_words(service)
+            container = self._ready_made(service)
+            container.start()
+            one.begin(Incarnation(container, container.look(), self._roster))
+
+    def _keep_last_words(self, service: str) -> None:
+        if service in self._containers:
+            self.log(service)
+            self._one(service).keep_last_words()
+
+    def _ready_made(self, service: str) -> Container:
+        """Its container; made anew when another command was given."""
+        one = self._one(service)
+        order, made = self._order(one.spec, one.process), self._containers.get(service)
+        if made is not None and made.order.command == order.command:
+            return made
+        if made is not None:
+            self._earlier[service] = self._earlier.get(service, "") + made.log()
+            made.remove()
+        self._containers[service] = Container.create(self._docker, order)
+        return self._containers[service]
+
+    def kill(self, service: str) -> None:
+        one = self._one(service)
+        with one.lock:
+            if (life := one.running) is not None:
+                life.invited_ns = time.time_ns()
+                life.child.note(life.child.container.kill())
+
+    def stop(self, service: str, grace_s: float) -> int | None:
+        """The engine lets a frozen container go on to hear SIGTERM."""
+        one = self._one(service)
+        with one.lock:
+            life = one.running
+            if life is None:
+                return None
+            life.invited_ns, life.stopped = time.time_ns(), True
+            container = life.child.container
+            container.signal(signal.SIGTERM.name)
+            life.child.note(container.wait_ended(grace_s) or container.kill())
+            return life.child.poll()
+
+    def pause(self, service: str) -> None:
+        with self._one(service).lock:
+            life = self._needs_running(service)
+            life.child.container.pause()
+            life.paused = True
+
+    def resume(self, service: str) -> None:
+        with self._one(service).lock:
+            life = self._needs_running(service)
+            life.child.container.resume()
+            life.paused = False
+
+    # --- off the network ------------------------------------------------------------------------
+    def unplug(self, service: str) -> None:
+        """Off all its networks. Raises EnvironmentBroken."""
+        with self._one(service).lock:
+            container = self._needs_running(service).child.container
+            for plug in self._plugs(service):
+                container.unplug(plug)
+
+    def plug_in(self, service: str) -> None:
+        with self._one(service).lock:
+            container = self._containers[service]
+            for plug in self._plugs(service):
+                container.plug_in(plug)
+
+    def interfaces(self, service: str) -> tuple[str, ...]:
+        life = self._one(service).running
+        return kernel.interfaces(life.child.pid) if life is not None else ()
+
+    # --- limits ---------------------------------------------------------------------------------
+    def limits(self, service: str) -> Limits:
+        pid = self._needs_running(service).child.pid
+        return Limits(kernel.cpu_limit(pid), kernel.memory_limit(pid))
+
+    def set_limits(self, service: str, limits: Limits) -> None:
+        with self._one(service).lock:
+            self._containers[service].set_limits(limits)
+            self._limits[service] = limits
+
+    def usage(self, service: str) -> Usage:
+        found = kernel.usage(self._needs_running(service).child.pid)
+        if found is None:
+            raise EnvironmentBroken(f"the kernel shows no counters of {service}")
+        return found
+
+    # --- the end --------------------------------------------------------------------------------
+    def teardown(self) -> None:
+        """Remove containers, networks and volumes; logs stay. Idempotent. Raises EnvironmentBroken."""
+        if self._down:
+            return
+        self._each(self._containers, self._end)
+        self._down = True
+        left = sweep.sweep(self._docker, self._run_id)
+        if left:
+            names = ", ".join(str(thing) for thing in left)
+            raise EnvironmentBroken(f"cannot be removed: {names}", hint="ledgerquake cleanup")
+
+    def _end(self, service: str) -> None:
+        self.kill(service)
+        self.log(service)
+
+    def _each(self, services: Mapping[str, object], work: Callable[[str], None]) -> None:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="docker") as pool:
+            list(pool.map(work, services))

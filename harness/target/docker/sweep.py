@@ -1,0 +1,140 @@
+"""Removing every container, network and volume of a run, whatever state they are in.
+
+Run by the supervisor when the run is over (see ``Supervisor.bequeath``), and by ``ledgerquake cleanup``.
+An engine may still be at work on a request of a harness that was killed in the middle of it, so after
+such a death one look that finds nothing is not enough.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import requests
+from docker.errors import APIError, DockerException
+
+from harness.errors import EnvironmentBroken
+from harness.target.docker.endpoint import Docker, connect
+from harness.target.docker.labels import RUN
+
+SWEEP_S = 30.0
+QUIET_S = 2.0  # after a death: so long nothing new must appear
+ENGINE_BACK_S = {"ended": 5.0, "died": 120.0}  # nobody waits for the sweep of a dead harness
+PATIENCE_S = {how: patience_s + SWEEP_S + 5.0 for how, patience_s in ENGINE_BACK_S.items()}
+AT_ONCE = 4
+
+# States, not errors: gone already, being removed, or held by what this very sweep removes.
+_PASSING = (403, 404, 409, 500)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something that carries the run's label."""
+
+    kind: str
+    id: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def sweep(docker: Docker, run_id: str, *, quiet_s: float = 0.0, within_s: float = SWEEP_S) -> list[Thing]:
+    """Remove all of a run; what is left after ``within_s`` is returned.
+
+    Returns once nothing has been found for ``quiet_s`` seconds. Raises EnvironmentBroken when the engine
+    refuses for another reason than the state of a thing, DockerException or RequestException when it is
+    gone.
+    """
+    deadline = time.monotonic() + within_s
+    clean_since: float | None = None
+    while True:
+        found = list(things_of(docker, run_id))
+        now = time.monotonic()
+        if found:
+            clean_since = None
+            if now > deadline:
+                return found
+            _remove(docker, found)
+            continue
+        clean_since = clean_since if clean_since is not None else now
+        if now - clean_since >= quiet_s:
+            return []
+        time.sleep(0.1)
+
+
+def things_of(docker: Docker, run_id: str) -> Iterator[Thing]:
+    """What carries that run's label now, in the order in which it can be removed."""
+    api, filters = docker.api, {"label": f"{RUN}={run_id}"}
+    for one in api.containers(all=True, filters=filters):
+        if _is_of(one, run_id):
+            yield Thing("container", one["Id"], one["Names"][0].lstrip("/") if one["Names"] else one["Id"])
+    for one in api.networks(filters=filters):
+        if _is_of(one, run_id):
+            yield Thing("network", one["Id"], one["Name"])
+    for one in api.volumes(filters=filters)["Volumes"] or ():
+        if _is_of(one, run_id):
+            yield Thing("volume", one["Name"], one["Name"])
+
+
+def _is_of(described: Mapping[str, object], run_id: str) -> bool:
+    """The label itself, not the engine's word that it filtered."""
+    labels = described.get("Labels")
+    return isinstance(labels, Mapping) and labels.get(RUN) == run_id
+
+
+def _remove(docker: Docker, things: list[Thing]) -> None:
+    """One pass. Containers first: they hold the rest."""
+    for kind in ("container", "network", "volume"):
+        of_kind = [thing for thing in things if thing.kind == kind]
+        if of_kind:
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sweep") as pool:
+                list(pool.map(lambda thing: remove(docker, thing), of_kind))
+
+
+def remove(docker: Docker, thing: Thing) -> None:
+    """Gone already, or not yet removable, is a state: the next look tells. Raises EnvironmentBroken."""
+    api = docker.api
+    ways: dict[str, Callable[[], object]] = {
+        "container": lambda: api.remove_container(thing.id, force=True, v=True),
+        "network": lambda: api.remove_network(thing.id),
+        "volume": lambda: api.remove_volume(thing.id, force=True),
+    }
+    try:
+        ways[thing.kind]()
+    except APIError as refusal:
+        if refusal.status_code not in _PASSING:
+            raise EnvironmentBroken(f"cannot remove {thing}: {refusal.explanation}") from refusal
+        time.sleep(0.05)
+
+
+def main() -> None:
+    """``run id, engine's URL, ended|died``: see ``harness.target.reaper`` for what is printed."""
+    run_id, url, how = sys.argv[1:4]
+    left: list[str]
+    try:
+        docker = _wait_for_engine(url, ENGINE_BACK_S[how])
+        left = [str(thing) for thing in sweep(docker, run_id, quiet_s=QUIET_S if how == "died" else 0.0)]
+    except (EnvironmentBroken, DockerException, requests.RequestException) as problem:
+        said = problem.message if isinstance(problem, EnvironmentBroken) else str(problem)
+        left = [f"containers, networks or volumes of run {run_id} ({said})"]
+    print(json.dumps(left))
+
+
+def _wait_for_engine(url: str, patience_s: float) -> Docker:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return connect(url)
+        except EnvironmentBroken:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
