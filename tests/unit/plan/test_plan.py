@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from io import StringIO
 
+import pytest
+from rich.console import Console
+
+from harness.cli.timeline import show_plan
 from harness.experiment.model import Experiment
 from harness.experiment.vocabulary import HEALING_S as CRASH_S
 from harness.fault.base import NoParams
@@ -63,6 +67,19 @@ def test_a_fault_carries_what_it_touches_its_proof_and_its_own_keys() -> None:
     assert partition.touches == ("payments->db-1", "payments->db-2")
     aimed = next(fault for fault in plan().faults if fault.when)
     assert (aimed.when, aimed.within_s) == ("half-done", 9)
+
+
+def test_what_a_fault_needs_stands_with_it_in_the_table() -> None:
+    text = with_faults(
+        "{at: 0s, for: 9s, fault: cpu, service: edge, limit: 0.5}",
+        "{at: 0s, for: 9s, fault: crash, service: edge}",
+    ).replace("  - payments.recovery <= 35s\n", "")
+    console = Console(record=True, width=160, file=StringIO())
+    show_plan(load(text), plan(text), console)
+    table = console.export_text().splitlines()
+    cpu = next(index for index, line in enumerate(table) if "f1-cpu" in line)
+    assert table[cpu + 1].strip() == "needs --runtime docker"
+    assert sum("needs" in line for line in table) == 1
 
 
 def test_surges_multiply_the_rate_while_they_last() -> None:
