@@ -35,9 +35,9 @@ T = TypeVar("T")
 
 def _cores(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"limit: {value!r} is not a number of cores; write 0.5 or 2, without a unit")
+        raise ValueError(f"{value!r} is not a number of cores; write 0.5 or 2, without a unit")
     if not CORES[0] <= value <= CORES[1]:
-        raise ValueError(f"limit of {value:g} cores is out of range: from {CORES[0]:g} to {CORES[1]:g}")
+        raise ValueError(f"{value:g} cores is out of range: from {CORES[0]:g} to {CORES[1]:g}")
     return float(value)
 
 
@@ -63,9 +63,7 @@ class MemoryParams(OnService):
     @classmethod
     def _enough(cls, value: int) -> int:
         if value < LEAST_MEMORY:
-            raise ValueError(
-                f"limit of {show_size(value)} is out of range: at least {show_size(LEAST_MEMORY)}"
-            )
+            raise ValueError(f"{show_size(value)} is out of range: at least {show_size(LEAST_MEMORY)}")
         return value
 
 
