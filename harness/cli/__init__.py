@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("stored", "Judge a stored run again."),
     "report": ("stored", "Render a stored run again."),
     "list": ("catalogue", "List experiments, faults, invariants, targets or runs."),
+    "images": ("images", "Build or list the images of the Docker runtime."),
     "doctor": ("machine", "Show what this machine has, and whether a run can be made."),
     "cleanup": ("running", "Remove whatever a dead run left."),
 }

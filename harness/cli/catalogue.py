@@ -42,7 +42,7 @@ def experiments() -> int:
             rows.append((file.stem, loaded.experiment.target, loaded.experiment.title))
         if outcome.errors:
             rows.append((file.stem, "NOT VALID", f"see: ledgerquake validate {file}"))
-    return _show(("experiment", "target", "title"), rows, "no experiments/ here or above")
+    return show(("experiment", "target", "title"), rows, "no experiments/ here or above")
 
 
 @catalogue.command()
@@ -56,7 +56,7 @@ def faults() -> int:
         lasts = {"required": "for", "optional": "[for]", "none": ""}[kind.duration]
         text = (kind.__doc__ or "").strip().partition("\n")[0]
         rows.append((name, kind.family, " ".join(filter(None, [lasts, *keys])), text))
-    return _show(("fault", "family", "keys", "what it does"), rows, "there are none")
+    return show(("fault", "family", "keys", "what it does"), rows, "there are none")
 
 
 @catalogue.command()
@@ -67,7 +67,7 @@ def invariants(target: str | None) -> int:
     for spec in _targets(target):
         for invariant in sorted(spec.invariants.values(), key=lambda invariant: invariant.id):
             rows.append((invariant.id, spec.name, " ".join(invariant.applies) or "always", invariant.title))
-    return _show(("invariant", "target", "applies to", "title"), rows, "there are none")
+    return show(("invariant", "target", "applies to", "title"), rows, "there are none")
 
 
 @catalogue.command()
@@ -77,7 +77,7 @@ def targets() -> int:
         (spec.name, f"{len(spec.services)} services, {len(spec.links)} links", ", ".join(spec.functions))
         for spec in _targets(None)
     ]
-    return _show(("target", "size", "functions"), rows, "no targets/ here or above")
+    return show(("target", "size", "functions"), rows, "no targets/ here or above")
 
 
 @catalogue.command()
@@ -93,7 +93,7 @@ def runs(reports: Path) -> int:
             rows.append((folder.name, verdict.verdict, str(verdict.seed), "; ".join(verdict.reasons[:1])))
         except (OSError, ValueError):
             rows.append((folder.name, "no verdict", "", ""))
-    return _show(("run", "verdict", "seed", "first reason"), rows, f"none in {reports}/")
+    return show(("run", "verdict", "seed", "first reason"), rows, f"none in {reports}/")
 
 
 def _targets(name: str | None) -> Iterator[TargetSpec]:
@@ -107,7 +107,7 @@ def _targets(name: str | None) -> Iterator[TargetSpec]:
             yield load_target(folder)
 
 
-def _show(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], nothing: str) -> int:
+def show(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], nothing: str) -> int:
     """Columns on a terminal; one line per row, tab-separated, for other programs."""
     from sys import stdout
 

@@ -44,31 +44,34 @@ class Image:
     labels: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
-class Offline:
-    """What stands in for registry and index: a base that is here, and a folder of wheels (or none)."""
+def build_target(
+    docker: Docker,
+    ref: str,
+    build: Build,
+    say: Say,
+    *,
+    base: str | None = None,
+    wheels: Path | None = None,
+    fresh: bool = False,
+) -> Image:
+    """A target's image as its ``build`` says. Raises EnvironmentBroken with the failed step's last lines.
 
-    base: str
-    wheels: Path | None = None
-
-
-def build_target(docker: Docker, ref: str, build: Build, say: Say, offline: Offline | None = None) -> Image:
-    """A target's image as its ``build`` says. Raises EnvironmentBroken with the failed step's last lines."""
+    ``base``: an image in the place of the Dockerfile's own base. ``wheels``: a folder of them, in the
+    place of an index.
+    """
     context = folder_context(Path(build.context), build.dockerfile)
     labels = {FILES: context.digest()}
-    arguments = dict(build.args)
-    if offline is None:
-        arguments = {**outside(context.instructions(), os.environ), **arguments}
-    else:
+    arguments = {**outside(context.instructions(), os.environ), **build.args}
+    if base is not None:
         if not _declares(context.instructions(), BASE_ARGUMENT):
             raise EnvironmentBroken(
-                f"cannot build {ref} on {offline.base}: its {build.dockerfile} has a base of its own",
+                f"cannot build {ref} on {base}: its {build.dockerfile} has a base of its own",
                 hint=f"begin it with: ARG {BASE_ARGUMENT}=..., then FROM ${{{BASE_ARGUMENT}}}",
             )
-        arguments[BASE_ARGUMENT] = offline.base
-        labels[BASE] = offline.base
-        context = context.plus(_wheels(offline.wheels))
-    return build_image(docker, ref, context, say, arguments, labels)
+        arguments[BASE_ARGUMENT] = labels[BASE] = base
+    if wheels is not None:
+        context = context.plus({f"wheels/{file.name}": file for file in sorted(wheels.glob("*.whl"))})
+    return build_image(docker, ref, context, say, arguments, labels, fresh=fresh)
 
 
 def build_image(
@@ -78,14 +81,18 @@ def build_image(
     say: Say,
     arguments: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
+    *,
+    fresh: bool = False,
 ) -> Image:
-    """Build ``context`` and call it ``ref``. Each step is told to ``say``."""
+    """Build ``context`` and call it ``ref``. Each step is told to ``say``. ``fresh``: nothing is taken
+    from earlier builds."""
     what = f"build {ref}"
     last: deque[str] = deque(maxlen=LAST_LINES)
     step = "the beginning"
     with asking(what), TemporaryFile(prefix="ledgerquake-context-") as packed:
         context.tar(packed)
-        for event in events(lambda: _start(docker, ref, context, packed, arguments, labels), what, QUIET_S):
+        options = {"buildargs": dict(arguments or {}), "labels": dict(labels or {}), "nocache": fresh}
+        for event in events(lambda: _start(docker, ref, context, packed, options), what, QUIET_S):
             if error := event.get("error"):
                 raise _failed(ref, step, str(error), last)
             for line in str(event.get("stream", "")).splitlines():
@@ -105,12 +112,7 @@ def inspect(docker: Docker, ref: str) -> Image:
 
 
 def _start(
-    docker: Docker,
-    ref: str,
-    context: Context,
-    packed: IO[bytes],
-    arguments: Mapping[str, str] | None,
-    labels: Mapping[str, str] | None,
+    docker: Docker, ref: str, context: Context, packed: IO[bytes], options: Mapping[str, Any]
 ) -> Iterable[Event]:
     return docker.api.build(
         fileobj=packed,
@@ -120,8 +122,7 @@ def _start(
         rm=True,
         forcerm=True,
         decode=True,
-        buildargs=dict(arguments or {}),
-        labels=dict(labels or {}),
+        **options,
     )
 
 
@@ -144,10 +145,6 @@ def outside(instructions: str, environment: Mapping[str, str]) -> dict[str, str]
 
 def _declares(instructions: str, argument: str) -> bool:
     return re.search(rf"^\s*ARG\s+{argument}\b", instructions, re.MULTILINE | re.IGNORECASE) is not None
-
-
-def _wheels(folder: Path | None) -> dict[str, Path]:
-    return {f"wheels/{file.name}": file for file in sorted(folder.glob("*.whl"))} if folder else {}
 
 
 def _short(step: str) -> str:

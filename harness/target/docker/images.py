@@ -24,7 +24,7 @@ from harness.target.docker.endpoint import Docker, asking, is_gone
 from harness.target.docker.once import output_of
 from harness.target.docker.progress import events
 
-__all__ = ["EngineImage", "Image", "find_engine_image", "obtain_all", "is_stale", "look", "obtain", "wanted"]
+__all__ = ["EngineImage", "Image", "find_engine_image", "is_stale", "look", "obtain", "obtain_all", "wanted"]
 
 ENGINE_VARIABLE = "LEDGERQUAKE_TOXIPROXY_IMAGE"
 SERVER = "ledgerquake/toxiproxy"
