@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 from harness.errors import EnvironmentBroken, InputError
 from harness.experiment.vocabulary import ABILITIES, RUNTIME_WITH, Ability
@@ -32,18 +33,17 @@ def check_abilities(
 
 def unplugging(runtime: Runtime) -> Unplugging:
     """The runtime, as one that can. Raises EnvironmentBroken."""
-    if not isinstance(runtime, Unplugging):
-        raise _cannot(runtime, "unplug")
-    return runtime
+    _check(runtime, "unplug")
+    return cast(Unplugging, runtime)
 
 
 def limiting(runtime: Runtime) -> Limiting:
     """The runtime, as one that can. Raises EnvironmentBroken."""
-    if not isinstance(runtime, Limiting):
-        raise _cannot(runtime, "limit")
-    return runtime
+    _check(runtime, "limit")
+    return cast(Limiting, runtime)
 
 
-def _cannot(runtime: Runtime, ability: Ability) -> EnvironmentBroken:
-    hint = f"--runtime {RUNTIME_WITH[ability]}"
-    return EnvironmentBroken(f"the {runtime.name} runtime cannot {ABILITIES[ability]}", hint=hint)
+def _check(runtime: Runtime, ability: Ability) -> None:
+    if ability not in runtime.abilities:
+        hint = f"--runtime {RUNTIME_WITH[ability]}"
+        raise EnvironmentBroken(f"the {runtime.name} runtime cannot {ABILITIES[ability]}", hint=hint)

@@ -1,8 +1,9 @@
-"""Removing what a dead run left: its processes, then its scratch folder.
+"""Removing what a dead run left: its processes, its scratch folder, its containers.
 
 Normally the run's own supervisor has done that already. This is for the cases in which it could not:
 both were killed at once, or the folder could not be removed then. A process belongs to a run when its
 environment says so; before it is killed its start time is compared, so that a reused id is left alone.
+A container, network or volume belongs to the run that its label names; the owner named there tells whether that is dead.
 """
 
 from __future__ import annotations
@@ -27,21 +28,48 @@ def cleanup() -> list[str]:
     Living runs are not touched. Raises EnvironmentBroken naming all that could not be removed, after
     everything else has been.
     """
-    base = base_folder()
-    if not base.exists():
-        return []
-    check_private(base)
     done: list[str] = []
     failed: list[str] = []
+    _clean_folders(done, failed)
+    _clean_engine(done, failed)
+    if failed:
+        raise EnvironmentBroken("could not remove: " + "; ".join(failed), hint=_removed(done))
+    return done
+
+
+def _clean_folders(done: list[str], failed: list[str]) -> None:
+    base = base_folder()
+    if not base.exists():
+        return
+    check_private(base)
     for folder in sorted(path for path in base.iterdir() if path.is_dir()):
         try:
             if _is_dead(folder):
                 _clean_run(folder, done, failed)
         except EnvironmentBroken as problem:
             failed.append(problem.message)
-    if failed:
-        raise EnvironmentBroken("could not remove: " + "; ".join(failed), hint=_removed(done))
-    return done
+
+
+def _clean_engine(done: list[str], failed: list[str]) -> None:
+    """What dead runs left on the Docker engine of this machine, where there is one."""
+    from harness.target.docker.endpoint import connect
+    from harness.target.docker.labels import RUN, Claim
+    from harness.target.docker.sweep import sweep, things, things_of
+
+    try:
+        docker = connect()
+    except EnvironmentBroken:
+        return  # no engine that could hold anything
+    try:
+        claims = {thing.labels.get(RUN, ""): Claim.read(thing.labels) for thing in things(docker)}
+        dead = [run_id for run_id, claim in claims.items() if claim is not None and claim.is_dead()]
+        for run_id in sorted(dead):
+            before = [str(thing) for thing in things_of(docker, run_id)]
+            left = [str(thing) for thing in sweep(docker, run_id)]
+            done += [f"{thing} of run {run_id}" for thing in before if thing not in left]
+            failed += [f"{thing} of run {run_id}" for thing in left]
+    except EnvironmentBroken as problem:
+        failed.append(problem.message)
 
 
 def _removed(done: list[str]) -> str | None:

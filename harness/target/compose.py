@@ -121,8 +121,6 @@ def _user(value: Any) -> Any:
 
 
 def _restart(value: Any) -> Any:
-    if value is False:  # YAML's older habit of reading a bare `no`
-        return "no"
     if not isinstance(value, str) or _RESTART.fullmatch(value) is None:
         raise ValueError(f"{value!r} is not one of 'no', 'always', 'unless-stopped' or 'on-failure'")
     return value

@@ -10,11 +10,14 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 from urllib.parse import urlsplit
+
+from docker.errors import APIError
 
 from harness.errors import EnvironmentBroken
 from harness.experiment.target import Build
@@ -30,6 +33,7 @@ BASE_ARGUMENT = "BASE_IMAGE"
 QUIET_S = 900.0  # pip may be silent for long over a slow line
 LAST_LINES = 12
 _STEP = re.compile(r"Step (\d+/\d+) : (.*)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _LOOPBACK = ("127.", "localhost", "::1")
@@ -42,6 +46,7 @@ class Image:
     ref: str
     id: str
     labels: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    tags: tuple[str, ...] = field(default=(), compare=False, repr=False)  # all its names
 
 
 def build_target(
@@ -87,6 +92,7 @@ def build_image(
     """Build ``context`` and call it ``ref``. Each step is told to ``say``. ``fresh``: nothing is taken
     from earlier builds."""
     what = f"build {ref}"
+    before = _held(docker, ref)
     last: deque[str] = deque(maxlen=LAST_LINES)
     step = "the beginning"
     with asking(what), TemporaryFile(prefix="ledgerquake-context-") as packed:
@@ -95,20 +101,37 @@ def build_image(
         for event in events(lambda: _start(docker, ref, context, packed, options), what, QUIET_S):
             if error := event.get("error"):
                 raise _failed(ref, step, str(error), last)
-            for line in str(event.get("stream", "")).splitlines():
+            for line in _COLOUR.sub("", str(event.get("stream", ""))).splitlines():
                 if match := _STEP.match(line):
                     step = match[2]
                     last.clear()
                     say(f"  {match[1]} {_short(step)}")
                 elif line.strip():
                     last.append(line.rstrip())
-        return inspect(docker, ref)
+        image = inspect(docker, ref)
+    if before not in (None, image.id):
+        _remove_superseded(docker, str(before))
+    return image
+
+
+def _held(docker: Docker, ref: str) -> str | None:
+    """The id of what bears that name now."""
+    with asking(f"look for image {ref}"):
+        return next((str(found["Id"]) for found in docker.api.images(name=ref)), None)
+
+
+def _remove_superseded(docker: Docker, image_id: str) -> None:
+    """Without a name it would lie about for good. One that a container or another name holds is left."""
+    with suppress(APIError):
+        if not inspect(docker, image_id).tags:
+            docker.api.remove_image(image_id)
 
 
 def inspect(docker: Docker, ref: str) -> Image:
     """The image as the engine has it. Raises APIError, NotFound among them."""
     found: dict[str, Any] = docker.api.inspect_image(ref)  # type: ignore[no-untyped-call]
-    return Image(ref, str(found["Id"]), (found.get("Config") or {}).get("Labels") or {})
+    labels = (found.get("Config") or {}).get("Labels") or {}
+    return Image(ref, str(found["Id"]), labels, tuple(found.get("RepoTags") or ()))
 
 
 def _start(

@@ -17,6 +17,7 @@ from harness.target.docker.endpoint import Docker, asking
 from harness.target.runtime import Limits
 
 CPU_PERIOD_US = 100_000
+NO_MEMORY_LIMIT = 1 << 62  # a limit can be raised, not taken away
 END_PATIENCE_S = 15.0
 POLL_S = 0.01
 LOG_BYTES = "64m"
@@ -172,7 +173,7 @@ class Container:
                 self.id,
                 cpu_period=CPU_PERIOD_US,
                 cpu_quota=_quota(limits) or -1,
-                mem_limit=limits.memory_bytes or -1,
+                mem_limit=limits.memory_bytes or NO_MEMORY_LIMIT,
                 memswap_limit=limits.memory_bytes or -1,
             )
 

@@ -63,8 +63,8 @@ class ContainerEngine:
         if self._stopped:
             return
         try:
-            self._container.kill()
-            self._log.write_text(self._container.log(), encoding="utf-8")
+            if self._container.kill().status != "gone":
+                self._log.write_text(self._container.log(), encoding="utf-8")
         finally:
             self._stopped = True
 

@@ -117,11 +117,14 @@ def memory_limit(pid: int) -> int | None:
     """Bytes that its control group may hold; None: as many as there are."""
     unified = _group(pid, "")
     if unified is not None and (unified / "memory.max").exists():
-        text = _read(unified / "memory.max")
-        return None if text == "max" else int(text)
+        return _real_limit(_number(unified / "memory.max"))  # "max" counts as 0
     group = _group(pid, "memory")
-    found = _number(group / "memory.limit_in_bytes") if group is not None else 0
-    return found if 0 < found < 1 << 60 else None  # no limit is the largest number of pages there is
+    return _real_limit(_number(group / "memory.limit_in_bytes")) if group is not None else None
+
+
+def _real_limit(limit_bytes: int) -> int | None:
+    """Without a limit the kernel tells the largest number of pages there is."""
+    return limit_bytes if 0 < limit_bytes < 1 << 60 else None
 
 
 def _group(pid: int, controller: str) -> Path | None:

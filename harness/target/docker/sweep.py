@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import requests
 from docker.errors import APIError, DockerException
@@ -38,6 +38,7 @@ class Thing:
     kind: str
     id: str
     name: str
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
@@ -68,23 +69,23 @@ def sweep(docker: Docker, run_id: str, *, quiet_s: float = 0.0, within_s: float 
 
 
 def things_of(docker: Docker, run_id: str) -> Iterator[Thing]:
-    """What carries that run's label now, in the order in which it can be removed."""
-    api, filters = docker.api, {"label": f"{RUN}={run_id}"}
+    """What carries that run's label now, in the order in which it can be removed.
+
+    The label itself counts, not the engine's word that it filtered.
+    """
+    return (thing for thing in things(docker, f"{RUN}={run_id}") if thing.labels.get(RUN) == run_id)
+
+
+def things(docker: Docker, label: str = RUN) -> Iterator[Thing]:
+    """All that some run made and that is still there: containers, networks, volumes."""
+    api, filters = docker.api, {"label": label}
     for one in api.containers(all=True, filters=filters):
-        if _is_of(one, run_id):
-            yield Thing("container", one["Id"], one["Names"][0].lstrip("/") if one["Names"] else one["Id"])
+        name = one["Names"][0].lstrip("/") if one["Names"] else one["Id"]
+        yield Thing("container", one["Id"], name, one["Labels"] or {})
     for one in api.networks(filters=filters):
-        if _is_of(one, run_id):
-            yield Thing("network", one["Id"], one["Name"])
+        yield Thing("network", one["Id"], one["Name"], one["Labels"] or {})
     for one in api.volumes(filters=filters)["Volumes"] or ():
-        if _is_of(one, run_id):
-            yield Thing("volume", one["Name"], one["Name"])
-
-
-def _is_of(described: Mapping[str, object], run_id: str) -> bool:
-    """The label itself, not the engine's word that it filtered."""
-    labels = described.get("Labels")
-    return isinstance(labels, Mapping) and labels.get(RUN) == run_id
+        yield Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
 
 
 def _remove(docker: Docker, things: list[Thing]) -> None:

@@ -13,28 +13,29 @@ from pathlib import Path
 
 import pytest
 
+from harness.run.ground import Ground, ProcessGround
 from harness.target.folder import load_target
-from harness.target.process import ProcessRuntime
 from harness.target.runtime import Runtime
 from harness.target.supervisor import Supervisor
-from harness.toxiproxy.engine import Engine
+from harness.toxiproxy.engine import RunningEngine
 from harness.toxiproxy.find import find_engine
 from harness.toxiproxy.links import LinkLayer
+from tests.docker_here import build_small, docker_ground
 
 TARGET = Path(__file__).parent / "target"
 
 
-def process_runtime(supervisor: Supervisor) -> Runtime:
-    return ProcessRuntime(
-        load_target(TARGET),
-        run_id=supervisor.run_id,
-        scratch=supervisor.scratch,
-        supervisor=supervisor,
-        seed=1,
-    )
+def process() -> Ground:
+    return ProcessGround(find_engine("builtin"))
 
 
-RUNTIMES: dict[str, Callable[[Supervisor], Runtime]] = {"process": process_runtime}
+def docker() -> Ground:
+    ground = docker_ground()
+    build_small(TARGET, "ledgerquake/tiny:test")
+    return ground
+
+
+RUNTIMES: dict[str, Callable[[], Ground]] = {"process": process, "docker": docker}
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Deployed:
 
     supervisor: Supervisor
     runtime: Runtime
+    engine: RunningEngine
     links: LinkLayer
 
     def get(self, service: str, path: str, timeout_s: float = 2.0) -> tuple[int | None, str]:
@@ -73,20 +75,12 @@ def new_run_id() -> str:
 
 def come_up(undo: ExitStack, kind: str, run_id: str) -> Deployed:
     supervisor = undo.enter_context(Supervisor.start(run_id))
-    runtime = RUNTIMES[kind](supervisor)
-    undo.callback(runtime.teardown)
-    ends = runtime.prepare()
-    engine = Engine.start(
-        find_engine("builtin"),
-        supervisor,
-        supervisor.scratch / "logs" / "toxiproxy.log",
-        port=runtime.spare_port(),  # type: ignore[attr-defined]
-    )
-    links = LinkLayer(engine)
-    for link in ends.values():
+    deployed = RUNTIMES[kind]().break_ground(load_target(TARGET), supervisor, 1, print, undo.callback)
+    links = LinkLayer(deployed.engine)
+    for link in deployed.ends.values():
         links.create(link.name, str(link.listen), str(link.upstream))
-    runtime.deploy()
-    return Deployed(supervisor, runtime, links)
+    deployed.runtime.deploy()
+    return Deployed(supervisor, deployed.runtime, deployed.engine, links)
 
 
 @pytest.fixture(scope="module", params=list(RUNTIMES))

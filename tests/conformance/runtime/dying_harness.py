@@ -1,18 +1,15 @@
-"""A harness that says how far it has come and then waits to be killed: ``RUN_ID PHASE``."""
+"""A harness that says how far it has come and then waits to be killed: ``RUNTIME RUN_ID PHASE``."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import NoReturn
 
 from harness.target.folder import load_target
-from harness.target.process import ProcessRuntime
 from harness.target.supervisor import Supervisor
-
-TARGET = Path(__file__).parent / "target"
+from tests.conformance.runtime.conftest import RUNTIMES, TARGET
 
 
 def reached(phase: str, wanted: str) -> None:
@@ -28,13 +25,17 @@ def wait() -> NoReturn:
 
 
 def main() -> None:
-    run_id, wanted = sys.argv[1:]
+    kind, run_id, wanted = sys.argv[1:]
+    ground = RUNTIMES[kind]()
     supervisor = Supervisor.start(run_id)
     reached("supervised", wanted)
-    runtime = ProcessRuntime(
-        load_target(TARGET), run_id=run_id, scratch=supervisor.scratch, supervisor=supervisor, seed=1
-    )
-    runtime.prepare()
+    if wanted == "preparing":
+        threading.Timer(0.25, lambda: print("preparing", flush=True)).start()
+    runtime = ground.break_ground(
+        load_target(TARGET), supervisor, 1, lambda line: None, lambda undo: None
+    ).runtime
+    if wanted == "preparing":
+        wait()
     reached("prepared", wanted)
     if wanted == "deploying":
         threading.Timer(0.15, lambda: print("deploying", flush=True)).start()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,14 @@ import pytest
 
 from harness.run.cleanup import cleanup
 from harness.target import scratch
+from harness.target.docker.sweep import things_of
 from harness.target.supervisor import Supervisor
+from tests.docker_here import docker_here
 
 HARNESS = Path(__file__).parent / "dying_harness.py"
 ROOT = Path(__file__).parents[3]
-PHASES = ("supervised", "prepared", "deploying", "deployed", "tearing down")
-WITHIN_S = 5.0
+PHASES = ("supervised", "preparing", "prepared", "deploying", "deployed", "tearing down")
+WITHIN_S = {"process": 5.0, "docker": 15.0}
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +64,10 @@ def listening() -> set[int]:
 
 
 @contextmanager
-def harness_in(run_id: str, phase: str) -> Iterator[subprocess.Popen[str]]:
+def harness_in(run_id: str, phase: str, kind: str = "process") -> Iterator[subprocess.Popen[str]]:
     """A harness that has reached a phase; killed at the end in any case."""
     process = subprocess.Popen(
-        [sys.executable, str(HARNESS), run_id, phase],
+        [sys.executable, str(HARNESS), kind, run_id, phase],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -79,20 +82,24 @@ def harness_in(run_id: str, phase: str) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-def gone(run_id: str, folder: Path) -> bool:
+def gone(run_id: str, folder: Path, kind: str = "process") -> bool:
+    if kind == "docker" and list(things_of(docker_here(), run_id)):
+        return False
     return not processes_of(run_id) and not folder.exists()
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_kill_9_of_the_harness_leaves_nothing(phase: str) -> None:
-    run_id = f"dying-{phase.replace(' ', '-')}"
+def test_kill_9_of_the_harness_leaves_nothing(kind: str, phase: str) -> None:
+    if kind == "docker":
+        docker_here()
+    run_id = f"dying-{uuid.uuid4().hex[:6]}-{phase.replace(' ', '-')}"
     folder = scratch.scratch_folder(run_id)
-    with harness_in(run_id, phase) as harness:
+    with harness_in(run_id, phase, kind) as harness:
         ports = ports_of(processes_of(run_id))
         harness.kill()
         harness.wait()
-        deadline = time.monotonic() + WITHIN_S
-        while not gone(run_id, folder):
+        deadline = time.monotonic() + WITHIN_S[kind]
+        while not gone(run_id, folder, kind):
             assert time.monotonic() < deadline, (processes_of(run_id), list(folder.rglob("*")))
             time.sleep(0.05)
     assert not ports & listening()

@@ -14,8 +14,16 @@ import psutil
 import pytest
 
 from harness.errors import EnvironmentBroken, InputError, NotReady
+from harness.target.docker.sweep import things_of
+from harness.toxiproxy.toxics import Stream, Timeout
+from tests.docker_here import docker_here
 
 SERVICES = ("store", "front", "back")
+STILL = {psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP}  # how a stopped, how a frozen process shows
+BASE = {
+    "process": {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED", "HOME", "TMPDIR", "LANG", "TZ"},
+    "docker": {"PATH", "HOSTNAME", "HOME", "LANG", "GPG_KEY", "PYTHON_VERSION", "PYTHON_SHA256"},
+}
 
 
 def tree(tiny: Any, service: str) -> list[psutil.Process]:
@@ -45,11 +53,18 @@ def test_all_services_run_and_answer_past_the_proxies(tiny: Any) -> None:
 
 def test_a_service_sees_its_proxies_and_nothing_of_the_caller(tiny: Any) -> None:
     environment = json.loads(tiny.get("front", "env")[1])
-    assert environment["STORE_URL"] == f"http://{tiny.runtime.link('front->store').listen}"
-    assert tiny.runtime.link("front->store").listen != tiny.runtime.link("back->store").listen
+    store = environment["STORE_URL"].removeprefix("http://")
+    proxies = [str(tiny.runtime.link(link).listen) for link in ("front->store", "back->store")]
+    assert tiny.get("front", f"resolve/{store}") == (200, proxies[0])
+    assert proxies[0] != proxies[1]
     own = {"LISTEN", "STORE_URL", "CHILDREN", "LEDGERQUAKE_RUN", "LEDGERQUAKE_SERVICE", "LC_CTYPE"}
-    base = {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED", "HOME", "TMPDIR", "LANG", "TZ"}
-    assert set(environment) - own - base == set()
+    assert set(environment) - own - BASE[tiny.runtime.name] == set()
+
+
+def test_a_process_gets_folders_of_its_own_and_the_targets_python_path(tiny: Any) -> None:
+    if tiny.runtime.name != "process":
+        pytest.skip("an image brings its own")
+    environment = json.loads(tiny.get("front", "env")[1])
     assert environment["HOME"] != os.environ.get("HOME")
     assert environment["PYTHONPATH"] == str(Path(__file__).parent / "target" / ".").rstrip("/.")
 
@@ -63,6 +78,25 @@ def test_one_edge_is_cut_and_its_neighbour_flows(tiny: Any) -> None:
         assert tiny.get("store", "ready")[0] == 200
     finally:
         tiny.links.set_enabled("front->store", True)
+    assert tiny.get("front", "relay")[0] == 200
+
+
+@pytest.mark.parametrize("streams", [("upstream",), ("downstream",), ("upstream", "downstream")])
+def test_one_edge_falls_silent_one_way_or_both_while_its_neighbour_flows(
+    tiny: Any, streams: tuple[Stream, ...]
+) -> None:
+    """What arrives is seen at the store: a request whose answer is lost was served all the same."""
+    served = len(tiny.get("store", "note/")[1])
+    for stream in streams:
+        tiny.links.add_toxic("front->store", f"silent-{stream}", Timeout(stream=stream, timeout=0))
+    try:
+        assert tiny.get("front", "write/x")[0] == 502
+        assert tiny.get("back", "relay")[0] == 200
+    finally:
+        for stream in streams:
+            tiny.links.remove_toxic("front->store", f"silent-{stream}")
+    arrived = len(tiny.get("store", "note/")[1]) - served
+    assert arrived == (1 if streams == ("downstream",) else 0)
     assert tiny.get("front", "relay")[0] == 200
 
 
@@ -113,14 +147,14 @@ def test_kill_takes_the_whole_tree_and_is_no_death(tiny: Any) -> None:
 
 
 def test_ports_volumes_and_logs_outlive_a_restart(tiny: Any) -> None:
-    address, log = tiny.runtime.address("store", 8080), tiny.runtime.log("store")
-    tiny.get("store", "note/a")
-    lives = log.read_text().count("listening")
+    address = tiny.runtime.address("store", 8080)
+    before = tiny.get("store", "note/a")[1]
+    lives = tiny.runtime.log("store").read_text().count("listening")
     tiny.runtime.kill("store")
     tiny.restart("store")
     assert tiny.runtime.address("store", 8080) == address
-    assert tiny.get("store", "note/b") == (200, "ab")
-    assert log.read_text().count("listening") == lives + 1
+    assert tiny.get("store", "note/b") == (200, f"{before}b")
+    assert tiny.runtime.log("store").read_text().count("listening") == lives + 1
     assert tiny.get("front", "relay")[0] == 200
 
 
@@ -146,7 +180,8 @@ def test_pause_silences_every_process_and_resume_goes_on_with_the_same(tiny: Any
     tiny.runtime.pause("front")
     tiny.runtime.pause("front")
     assert tiny.runtime.state("front").status == "paused"
-    assert {process.status() for process in tree(tiny, "front")} == {psutil.STATUS_STOPPED}
+    assert tiny.runtime.stands_still("front") and not tiny.runtime.stands_still("back")
+    assert {process.status() for process in tree(tiny, "front")} <= STILL
     with socket.create_connection(
         (tiny.runtime.address("front", 8080).host, tiny.runtime.address("front", 8080).port)
     ):
@@ -155,6 +190,7 @@ def test_pause_silences_every_process_and_resume_goes_on_with_the_same(tiny: Any
     tiny.runtime.resume("front")
     assert tiny.get("front", "ready")[0] == 200
     assert (tiny.runtime.state("front").status, tiny.runtime.state("front").pid) == ("running", pid)
+    assert not tiny.runtime.stands_still("front")
 
 
 def test_a_paused_service_can_be_killed_and_started(tiny: Any) -> None:
@@ -169,7 +205,7 @@ def test_a_paused_service_can_be_killed_and_started(tiny: Any) -> None:
 
 def test_another_command_counts_from_the_next_start(tiny: Any) -> None:
     original = tiny.runtime.spec.services["back"].process
-    tiny.runtime.replace("back", "python -c 'raise SystemExit(\"not today\")'")
+    tiny.runtime.replace("back", "python3 -c 'raise SystemExit(\"not today\")'")
     assert tiny.get("back", "ready")[0] == 200
     tiny.runtime.kill("back")
     tiny.runtime.start("back")
@@ -213,9 +249,12 @@ def test_teardown_leaves_nothing_and_may_be_repeated(fresh: Callable[[], Any]) -
     tiny.runtime.teardown()
     tiny.runtime.teardown()
     assert [process for service in SERVICES for process in tree(tiny, service)] == []
-    for address in addresses:
-        with socket.socket() as probe:
-            assert probe.connect_ex((address.host, address.port)) != 0
+    if tiny.runtime.name == "docker":  # with its network gone, an address here is one of the world outside
+        assert list(things_of(docker_here(), tiny.supervisor.run_id)) == []
+    else:
+        for address in addresses:
+            with socket.socket() as probe:
+                assert probe.connect_ex((address.host, address.port)) != 0
     assert not (tiny.supervisor.scratch / "volumes").exists()
     assert tiny.runtime.deaths() == ()
     tiny.supervisor.close()
@@ -225,11 +264,11 @@ def test_teardown_leaves_nothing_and_may_be_repeated(fresh: Callable[[], Any]) -
 def test_two_runs_at_once_share_nothing(fresh: Callable[[], Any]) -> None:
     one, other = fresh(), fresh()
 
-    def ports(tiny: Any) -> set[int]:
-        links = [tiny.runtime.link(name).listen.port for name in tiny.runtime.spec.links]
-        return {*links, *(tiny.runtime.address(service, 8080).port for service in SERVICES)}
+    def addresses(tiny: Any) -> set[str]:
+        links = [tiny.runtime.link(name).listen for name in tiny.runtime.spec.links]
+        return {str(end) for end in [*links, *(tiny.runtime.address(name, 8080) for name in SERVICES)]}
 
-    assert not ports(one) & ports(other)
+    assert not addresses(one) & addresses(other)
     one.get("store", "note/mine")
     assert other.get("store", "note/x") == (200, "x")
     one.runtime.teardown()

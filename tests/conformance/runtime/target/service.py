@@ -39,6 +39,46 @@ def relay() -> tuple[int, str]:
         return 502, repr(problem)
 
 
+def write(text: str) -> tuple[int, str]:
+    """Have the store note something."""
+    try:
+        with urllib.request.urlopen(f"{STORE_URL}/note/{text}", timeout=1) as answer:
+            return answer.status, "written"
+    except (urllib.error.URLError, OSError) as problem:
+        return 502, repr(problem)
+
+
+def resolve(name: str) -> tuple[int, str]:
+    """``host:port`` as this service finds it."""
+    host, _, port = name.partition(":")
+    return 200, f"{socket.gethostbyname(host)}:{port}"
+
+
+def reach(name: str) -> tuple[int, str]:
+    """Whether ``host:port`` can be connected to from here."""
+    host, _, port = name.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError as problem:
+        return 502, repr(problem)
+    return 200, "reached"
+
+
+def hog(megabytes: str) -> tuple[int, str]:
+    """Ask for that much memory and touch it, for as long as the request lasts."""
+    block = bytearray(int(megabytes) << 20)
+    return 200, str(len(block))
+
+
+def burn(seconds: str) -> tuple[int, str]:
+    """Keep one processor busy for so long."""
+    until = time.monotonic() + float(seconds)
+    turns = 0
+    while time.monotonic() < until:
+        turns += 1
+    return 200, str(turns)
+
+
 def hold() -> tuple[int, str]:
     host, _, port = STORE_URL.removeprefix("http://").partition(":")
     held.append(socket.create_connection((host, int(port)), timeout=1))
@@ -83,7 +123,17 @@ class Handler(BaseHTTPRequestHandler):
             "hold": hold,
             "env": lambda: (200, json.dumps(dict(os.environ))),
         }
-        with_argument = {"be": lead, "note": note, "die": die, "deaf": deaf}
+        with_argument = {
+            "be": lead,
+            "note": note,
+            "write": write,
+            "resolve": resolve,
+            "reach": reach,
+            "hog": hog,
+            "burn": burn,
+            "die": die,
+            "deaf": deaf,
+        }
         if path in simple:
             status, text = simple[path]()
         elif path in with_argument:

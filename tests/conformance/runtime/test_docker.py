@@ -1,0 +1,157 @@
+"""What only containers can do, and what must hold of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from harness.errors import EnvironmentBroken
+from harness.run.cleanup import cleanup
+from harness.target.docker.endpoint import asking
+from harness.target.docker.labels import OWNER, RUN
+from harness.target.docker.sweep import things_of
+from harness.target.runtime import Limits
+from tests.conformance.runtime.conftest import come_up, new_run_id
+from tests.docker_here import docker_here
+
+PERIOD_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[Any]:
+    with ExitStack() as undo:
+        yield come_up(undo, "docker", new_run_id())
+
+
+@pytest.fixture
+def bystander() -> Iterator[str]:
+    """A container that is nobody's, one label away from being a run's."""
+    api = docker_here().api
+    made = api.create_container(
+        "ledgerquake/tiny:test", ["sleep", "600"], labels={RUN: "of-somebody-else", OWNER: "{}"}
+    )
+    api.start(made["Id"])
+    try:
+        yield made["Id"]
+    finally:
+        api.remove_container(made["Id"], force=True)
+
+
+def test_a_service_has_no_other_way_to_another_one(tiny: Any) -> None:
+    """Its own dependency by its real address, a stranger, and the engine's API: all out of reach."""
+    for address in (
+        tiny.runtime.address("store", 8080),
+        tiny.runtime.address("back", 8080),
+        tiny.runtime.link("back->store").listen,
+        f"{tiny.engine.host}:{tiny.engine.port}",
+    ):
+        assert tiny.get("front", f"reach/{address}", 3)[0] == 502, address
+    assert tiny.get("front", "reach/store:8080", 3)[0] == 200
+
+
+def test_containers_are_as_bare_as_can_be(tiny: Any) -> None:
+    api = docker_here().api
+    run_id = tiny.supervisor.run_id
+    found = [thing for thing in things_of(docker_here(), run_id) if thing.kind == "container"]
+    assert len(found) == 4
+    for thing in found:
+        config = api.inspect_container(thing.id)["HostConfig"]
+        assert config["CapDrop"] == ["ALL"] and not config["CapAdd"] and not config["Privileged"]
+        assert "no-new-privileges:true" in config["SecurityOpt"]
+        assert config["ReadonlyRootfs"]
+        assert not config["PortBindings"] and not config["PublishAllPorts"]
+        assert not any("docker.sock" in bind for bind in config["Binds"] or ())
+    networks = [thing for thing in things_of(docker_here(), run_id) if thing.kind == "network"]
+    assert all(api.inspect_network(network.id)["Internal"] for network in networks)
+
+
+def test_unplugged_it_lives_on_alone_and_comes_back_just_as_it_was(tiny: Any) -> None:
+    before, state = tiny.runtime.interfaces("front"), tiny.runtime.state("front")
+    assert before
+    tiny.runtime.unplug("front")
+    tiny.runtime.unplug("front")
+    try:
+        assert tiny.runtime.interfaces("front") == ()
+        assert tiny.get("front", "ready", 0.5)[0] is None
+        assert tiny.runtime.state("front").pid == state.pid
+        assert tiny.get("back", "relay")[0] == 200
+    finally:
+        tiny.runtime.plug_in("front")
+    tiny.runtime.plug_in("front")
+    assert len(tiny.runtime.interfaces("front")) == len(before)
+    tiny.eventually(lambda: tiny.get("front", "relay")[0] == 200, "front is back at its address")
+    assert tiny.runtime.state("front").pid == state.pid and tiny.runtime.deaths() == ()
+
+
+def test_a_processor_limit_holds_as_the_kernel_counts_it(tiny: Any) -> None:
+    assert tiny.runtime.limits("front") == Limits()
+    tiny.runtime.set_limits("front", Limits(cpus=0.2))
+    try:
+        assert tiny.runtime.limits("front") == Limits(cpus=0.2)
+        before = tiny.runtime.usage("front")
+        assert tiny.get("front", f"burn/{PERIOD_S}", 10)[0] == 200
+        after = tiny.runtime.usage("front")
+        assert after.throttled > before.throttled
+        assert 0.1 * PERIOD_S < (after.cpu_ns - before.cpu_ns) / 1e9 < 0.35 * PERIOD_S
+    finally:
+        tiny.runtime.set_limits("front", Limits())
+    assert tiny.runtime.limits("front") == Limits()
+    before = tiny.runtime.usage("front")
+    tiny.get("front", f"burn/{PERIOD_S}", 10)
+    assert (tiny.runtime.usage("front").cpu_ns - before.cpu_ns) / 1e9 > 0.5 * PERIOD_S
+
+
+def test_a_memory_limit_is_refused_out_loud_or_holds(tiny: Any) -> None:
+    limit = 48 << 20
+    tiny.runtime.set_limits("back", Limits(memory_bytes=limit))
+    try:
+        assert tiny.runtime.limits("back") == Limits(memory_bytes=limit)
+        before = tiny.runtime.usage("back")
+        assert 0 < before.memory_bytes <= limit
+        assert tiny.get("back", "hog/100", 10)[0] is None, "killed for want of memory"
+        tiny.eventually(lambda: tiny.runtime.state("back").status == "dead", "back is dead")
+    finally:
+        tiny.runtime.set_limits("back", Limits())
+    tiny.restart("back")
+    assert tiny.runtime.limits("back") == Limits()
+
+
+def test_limits_hold_over_a_restart_and_over_another_command(tiny: Any) -> None:
+    tiny.runtime.set_limits("back", Limits(cpus=0.5))
+    try:
+        tiny.runtime.kill("back")
+        tiny.restart("back")
+        assert tiny.runtime.limits("back") == Limits(cpus=0.5)
+        tiny.runtime.replace("back", "python3 -u service.py")
+        tiny.runtime.kill("back")
+        tiny.restart("back")
+        assert tiny.runtime.limits("back") == Limits(cpus=0.5)
+    finally:
+        tiny.runtime.set_limits("back", Limits())
+        tiny.runtime.replace("back", "python3 service.py")
+        tiny.runtime.kill("back")
+        tiny.restart("back")
+
+
+def test_a_link_engine_that_is_replaced_keeps_its_addresses(tiny: Any) -> None:
+    tiny.links.recover("a test")
+    assert tiny.get("front", "relay")[0] == 200
+    assert tiny.engine.alive() and tiny.engine.fallen() is None
+
+
+def test_a_container_of_somebody_else_is_not_touched(bystander: str) -> None:
+    with ExitStack() as undo:
+        come_up(undo, "docker", new_run_id())
+    cleanup()
+    assert docker_here().api.inspect_container(bystander)["State"]["Running"]
+
+
+def test_a_name_that_is_taken_is_told(tiny: Any) -> None:
+    with (
+        pytest.raises(EnvironmentBroken, match=r"cannot make a name: .*already in use"),
+        asking("make a name"),
+    ):
+        docker_here().api.create_container("ledgerquake/tiny:test", name=f"lq-{tiny.supervisor.run_id}-front")
