@@ -3,7 +3,7 @@
 Normally the run's own supervisor has done that already. This is for the cases in which it could not:
 both were killed at once, or the folder could not be removed then. A process belongs to a run when its
 environment says so; before it is killed its start time is compared, so that a reused id is left alone.
-A container, network or volume belongs to the run that its label names; the owner named there tells whether that is dead.
+A container, network or volume belongs to the run that its label names, with the owner who may be dead.
 """
 
 from __future__ import annotations
