@@ -292,8 +292,7 @@ class Memory(Limit):
         except EnvironmentBroken as error:
             raise EnvironmentBroken(
                 f"{self.service} could not be limited to {self.show(self.params.limit)}, it uses "
-                f"{self.show(usage.memory_bytes)}: {error.message}",
-                hint="a limit above what it uses when it is idle, so that load runs into it",
+                f"{self.show(usage.memory_bytes)}: {' '.join(error.message.split())}"
             ) from error
 
     def observe(self) -> None:

@@ -135,7 +135,9 @@ class Unplug(Fault[UnplugParams]):
         why_not = "; ".join(problems) or not_here_alone(self.seen.get("neighbours", {}))
         if why_not or not rows:
             return Proof(proved=False, text=why_not or "nothing was unplugged", observed=dict(self.seen))
-        told = [f"{service} lost its {row['interfaces_before']} interfaces" for service, row in rows.items()]
+        told = [
+            f"{service} lost all its networks ({row['interfaces_before']})" for service, row in rows.items()
+        ]
         silent = _silence(rows.values())
         text = f"{', '.join(told)}{silent}, and lived on{flowed_on(self.seen['neighbours'])}"
         return Proof(proved=True, text=text, observed=dict(self.seen))

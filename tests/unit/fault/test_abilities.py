@@ -80,27 +80,16 @@ def params(mode: str) -> Any:
 class Able:
     """A runtime that can, and writes down what it is told."""
 
+    abilities = frozenset({"unplug", "limit"})
+
     def __init__(self) -> None:
         self.told: list[Any] = []
-
-    def unplug(self, service: str) -> None: ...
 
     def plug_in(self, service: str) -> None:
         self.told.append(service)
 
-    def interfaces(self, service: str) -> tuple[str, ...]:
-        return ()
-
-    def limits(self, service: str) -> Limits:
-        return Limits()
-
     def set_limits(self, service: str, limits: Limits) -> None:
         self.told.append((service, limits))
-
-    def usage(self, service: str) -> None: ...
-
-    def out_of_memory(self, service: str) -> bool:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -119,7 +108,7 @@ def test_healing_puts_back_what_there_was(action: Any, args: dict[str, Any], tol
 
 
 def test_a_runtime_that_cannot_is_told_so_at_work_too() -> None:
-    runtime: Any = SimpleNamespace(name="process")
+    runtime: Any = SimpleNamespace(name="process", abilities=frozenset())
     with pytest.raises(EnvironmentBroken, match="process runtime cannot take a service off its networks"):
         unplugging(runtime)
     with pytest.raises(EnvironmentBroken, match="process runtime cannot limit"):

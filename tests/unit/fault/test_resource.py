@@ -27,6 +27,7 @@ class Runtime:
     """One service and its counters. ``dies``: the kernel kills it at the next look at its memory."""
 
     name = "docker"
+    abilities = frozenset({"unplug", "limit"})
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -31,6 +31,7 @@ class Runtime:
     """Services with two networks each. ``obeys`` False: takes the order and does nothing."""
 
     name = "docker"
+    abilities = frozenset({"unplug", "limit"})
 
     def __init__(self, obeys: bool = True, leader: str | None = "db-2") -> None:
         self.off: set[str] = set()
@@ -99,13 +100,13 @@ def carried_out(
 def test_an_unplugged_service_is_proved_by_the_kernel_and_by_its_silence(runtime: Runtime) -> None:
     proof = carried_out(runtime)
     assert proof.proved, proof.text
-    assert proof.text.startswith("db-1 lost its 2 interfaces, fell silent, and lived on; ")
+    assert proof.text.startswith("db-1 lost all its networks (2), fell silent, and lived on; ")
     assert proof.text.endswith("; payments->db-2, payments->psp-a flowed on")
 
 
 def test_several_at_once_are_each_proved(runtime: Runtime) -> None:
     proof = carried_out(runtime, ["payments", "db-1"])
-    assert proof.proved and "payments lost its 2 interfaces" in proof.text
+    assert proof.proved and "payments lost all its networks (2)" in proof.text
     assert proof.observed["services"]["payments"]["can_be_asked"] is False
 
 
