@@ -17,6 +17,7 @@ from harness.toxiproxy.links import LinkLayer
 PATIENCE_S = 20.0
 TRY_S = 5.0  # for one answer
 PAUSE_S = 0.2
+UP = ("running", "paused")
 
 
 def heal(healing: Healing, runtime: Runtime, links: LinkLayer) -> None:
@@ -36,9 +37,15 @@ def _remove_toxic(args: Args, runtime: Runtime, links: LinkLayer) -> None:
 
 
 def _start_service(args: Args, runtime: Runtime, links: LinkLayer) -> None:
+    """Somebody else, another fault's healing, may be starting it at this very moment."""
     service = str(args["service"])
-    if runtime.state(service).status not in ("running", "paused"):
+    if runtime.state(service).status in UP:
+        return
+    try:
         runtime.start(service)
+    except EnvironmentBroken:
+        if runtime.state(service).status not in UP:
+            raise
 
 
 def _resume_service(args: Args, runtime: Runtime, links: LinkLayer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,6 +43,26 @@ def test_it_is_asked_again_until_it_is_done(outcomes: list[Outcome]) -> None:
     outcomes += [requests.ConnectionError("nobody there"), 503, 200]
     heal()
     assert outcomes == [200]
+
+
+class Starting:
+    """A service that somebody else starts between a look at it and the order to start it."""
+
+    def __init__(self, *statuses: str) -> None:
+        self.statuses = list(statuses)
+
+    def state(self, service: str) -> Any:
+        return SimpleNamespace(status=self.statuses.pop(0))
+
+    def start(self, service: str) -> None:
+        raise EnvironmentBroken(f"{service} runs already")
+
+
+def test_who_is_started_by_somebody_else_meanwhile_is_healed() -> None:
+    start = Healing(action="start_service", args={"service": "s"})
+    module.heal(start, Starting("dead", "running"), None)  # type: ignore[arg-type]
+    with pytest.raises(EnvironmentBroken):
+        module.heal(start, Starting("dead", "dead"), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("outcome", [requests.ConnectionError("nobody there"), 503])
