@@ -52,12 +52,19 @@ CASES = {
     "partition, unplugged": Case("partition", {"between": ["front", "*"], "mode": "disconnect"}, 3.0),
     "cpu": Case("cpu", {"service": "store", "limit": 0.05}, 3.0, busy="ready"),
     "memory": Case("memory", {"service": "store", "limit": "24MiB"}, 4.0, busy=f"note/{'n' * 30_000}"),
-    "crash": Case("crash", {"service": "store"}, 1.0),
+    "crash": Case("crash", {"service": "store"}, 1.5),
     "crash of a role": Case("crash", {"service": "leader"}, 1.0),
     "pause": Case("pause", {"service": "store"}, 1.2),
     "restart": Case("restart", {"service": "store"}, None),
 }
-UNDONE_EARLY = ("partition, silent", "partition, refused", "partition, unplugged", "cpu", "crash", "pause")
+UNDONE_EARLY = {  # after how long, seconds: once it has been seen, and with time to be undone
+    "partition, silent": 1.85,
+    "partition, refused": 1.85,
+    "partition, unplugged": 2.2,
+    "cpu": 2.2,
+    "crash": 0.5,
+    "pause": 1.0,
+}
 NOT_HERE = {"switchover", "maintenance"}
 
 
@@ -171,7 +178,7 @@ def test_undone_before_its_time_it_is_not_proved(name: str, ready: Deployed, tmp
     planned = PlannedFault(id="f1", fault=case.fault, at_s=0.0, until_s=None, params=case.params)
     own = make_fault(planned, context).healings()
     early = threading.Timer(
-        (case.for_s or 0.0) * 0.85, lambda: [heal(each, ready.runtime, ready.links) for each in own]
+        UNDONE_EARLY[name], lambda: [heal(each, ready.runtime, ready.links) for each in own]
     )
     record = run(case, context, tmp_path, lambda _, state: early.start() if state == "injected" else None)
     early.join()
