@@ -135,9 +135,7 @@ class DockerGround:
         )
         undo(runtime.teardown)
         ends = runtime.prepare()
-        engine = runtime.start_engine(self.engine)
-        undo(engine.stop)
-        return Deployed(runtime, ends, engine)
+        return Deployed(runtime, ends, runtime.start_engine(self.engine))  # it goes with the containers
 
 
 def find_ground(

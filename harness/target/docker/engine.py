@@ -39,8 +39,13 @@ class ContainerEngine:
     def log(self) -> Path:
         """Brought up to date each time it is asked for."""
         if not self._stopped:
-            self._log.write_text(self._container.log(), encoding="utf-8")
+            self.keep_log()
         return self._log
+
+    def keep_log(self) -> None:
+        """Before its container goes."""
+        if said := self._container.log():
+            self._log.write_text(said, encoding="utf-8")
 
     def launch(self) -> None:
         """Start it and wait until its API answers. Raises EnvironmentBroken."""
@@ -63,8 +68,8 @@ class ContainerEngine:
         if self._stopped:
             return
         try:
-            if self._container.kill().status != "gone":
-                self._log.write_text(self._container.log(), encoding="utf-8")
+            self._container.kill()
+            self.keep_log()
         finally:
             self._stopped = True
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -70,6 +70,7 @@ class DockerRuntime(Deployment[Incarnation]):
         self._images = images
         self._layout: Layout = lay_out(spec)
         self._subnets: dict[Segment, IPv4Network] = {}
+        self._engine: ContainerEngine | None = None
         self._containers: dict[str, Container] = {}
         self._earlier: dict[str, str] = {}  # what containers that were made anew had said
         self._limits = {
@@ -161,9 +162,9 @@ class DockerRuntime(Deployment[Incarnation]):
             ),
         )
         log = self._scratch / "logs" / "toxiproxy.log"
-        engine = ContainerEngine(container, image, address, log)
-        engine.launch()
-        return engine
+        self._engine = ContainerEngine(container, image, address, log)
+        self._engine.launch()
+        return self._engine
 
     def _plug(self, segment: Segment, number: int, names: tuple[str, ...] = ()) -> Plug:
         return Plug(self._name(segment.name), str(host(self._subnets[segment], number)), names)
@@ -354,17 +355,15 @@ class DockerRuntime(Deployment[Incarnation]):
         """Remove containers, networks and volumes; logs stay. Idempotent. Raises EnvironmentBroken."""
         if self._down:
             return
-        self._each(self._containers, self._end)
+        for one in self._services.values():
+            if (life := one.running) is not None:
+                life.invited_ns = time.time_ns()
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="logs") as pool:
+            list(pool.map(self.log, self._containers))
+        if self._engine is not None:
+            self._engine.keep_log()
         self._down = True
         left = sweep.sweep(self._docker, self._run_id)
         if left:
             names = ", ".join(str(thing) for thing in left)
             raise EnvironmentBroken(f"cannot be removed: {names}", hint="ledgerquake cleanup")
-
-    def _end(self, service: str) -> None:
-        self.kill(service)
-        self.log(service)
-
-    def _each(self, services: Mapping[str, object], work: Callable[[str], None]) -> None:
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="docker") as pool:
-            list(pool.map(work, services))

@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
 import requests
@@ -25,7 +25,7 @@ SWEEP_S = 30.0
 QUIET_S = 2.0  # after a death: so long nothing new must appear
 ENGINE_BACK_S = {"ended": 5.0, "died": 120.0}  # nobody waits for the sweep of a dead harness
 PATIENCE_S = {how: patience_s + SWEEP_S + 5.0 for how, patience_s in ENGINE_BACK_S.items()}
-AT_ONCE = 4
+AT_ONCE = 16  # an engine mostly waits for the kernel meanwhile
 
 # States, not errors: gone already, being removed, or held by what this very sweep removes.
 _PASSING = (403, 404, 409, 500)
@@ -33,11 +33,12 @@ _PASSING = (403, 404, 409, 500)
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that carries the run's label."""
+    """Something that carries the run's label. ``networks``: names of those that a container is in."""
 
     kind: str
     id: str
     name: str
+    networks: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __str__(self) -> str:
@@ -81,20 +82,37 @@ def things(docker: Docker, label: str = RUN) -> Iterator[Thing]:
     api, filters = docker.api, {"label": label}
     for one in api.containers(all=True, filters=filters):
         name = one["Names"][0].lstrip("/") if one["Names"] else one["Id"]
-        yield Thing("container", one["Id"], name, one["Labels"] or {})
+        networks = frozenset((one.get("NetworkSettings") or {}).get("Networks") or ())
+        yield Thing("container", one["Id"], name, networks, one["Labels"] or {})
     for one in api.networks(filters=filters):
-        yield Thing("network", one["Id"], one["Name"], one["Labels"] or {})
+        yield Thing("network", one["Id"], one["Name"], labels=one["Labels"] or {})
     for one in api.volumes(filters=filters)["Volumes"] or ():
-        yield Thing("volume", one["Name"], one["Name"], one["Labels"] or {})
+        yield Thing("volume", one["Name"], one["Name"], labels=one["Labels"] or {})
 
 
-def _remove(docker: Docker, things: list[Thing]) -> None:
-    """One pass. Containers first: they hold the rest."""
-    for kind in ("container", "network", "volume"):
-        of_kind = [thing for thing in things if thing.kind == kind]
-        if of_kind:
-            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sweep") as pool:
-                list(pool.map(lambda thing: remove(docker, thing), of_kind))
+def _remove(docker: Docker, found: list[Thing]) -> None:
+    """One pass: each network as soon as the last container in it is gone, volumes after all of them."""
+    containers = [thing for thing in found if thing.kind == "container"]
+    networks = [thing for thing in found if thing.kind == "network"]
+    waiting = {net: {one.id for one in containers if net.name in one.networks} for net in networks}
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sweep") as pool:
+
+        def remove_free() -> None:
+            for thing in [thing for thing, holders in waiting.items() if not holders]:
+                del waiting[thing]
+                others.append(pool.submit(remove, docker, thing))
+
+        others: list[Future[None]] = []
+        remove_free()
+        doing = {pool.submit(remove, docker, container): container for container in containers}
+        for done in as_completed(doing):
+            done.result()
+            for holders in waiting.values():
+                holders.discard(doing[done].id)
+            remove_free()
+        others += [pool.submit(remove, docker, thing) for thing in found if thing.kind == "volume"]
+        for other in others:
+            other.result()
 
 
 def remove(docker: Docker, thing: Thing) -> None:
