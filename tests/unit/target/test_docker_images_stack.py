@@ -57,8 +57,12 @@ def test_the_images_hold_what_the_stack_extra_needs_and_no_more() -> None:
     assert pins(BILLING / "requirements.txt") == expected, f"below its head it should say:\n{text}"
 
 
-def test_the_context_of_the_stack_holds_its_code_and_nothing_else() -> None:
-    names = folder_context(BILLING).files
+def test_the_context_of_the_stack_holds_its_code_and_nothing_else(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(BILLING, tmp_path / "billing"))
+    (folder / "infra" / "__pycache__").mkdir(exist_ok=True)
+    (folder / "infra" / "__pycache__" / "old.pyc").write_bytes(b"")
+    (folder / ".env").write_text("SECRET=1\n")
+    names = folder_context(folder).files
     tops = {name.split("/")[0] for name in names}
     own = {"Dockerfile", ".dockerignore", "requirements.txt"}
     assert {"Dockerfile", "requirements.txt"} <= tops
