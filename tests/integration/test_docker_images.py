@@ -89,8 +89,10 @@ def test_a_folder_becomes_an_image_that_runs(docker: Docker, ref: str, folder: P
 
 def test_a_step_that_fails_leaves_no_container_and_no_image(docker: Docker, ref: str, folder: Path) -> None:
     mark = f"mark-{uuid.uuid4().hex}"
-    with (folder / "Dockerfile").open("a") as file:
-        file.write(f"RUN echo {mark}; exit 3\n")
+    # The step fails on the base itself: what came before it would stay behind as a nameless image.
+    (folder / "Dockerfile").write_text(
+        f"ARG BASE_IMAGE={BASE}\nFROM ${{BASE_IMAGE}}\nRUN echo {mark}; exit 3\n"
+    )
     with pytest.raises(EnvironmentBroken, match=rf"(?s)'RUN echo {mark}; exit 3' failed: .*\n    {mark}"):
         build_target(docker, ref, Build(context=str(folder)), print, base=BASE)
     assert look(docker, ref) is None
