@@ -174,7 +174,7 @@ class Container:
                 cpu_period=CPU_PERIOD_US,
                 cpu_quota=_quota(limits) or -1,
                 mem_limit=limits.memory_bytes or NO_MEMORY_LIMIT,
-                memswap_limit=limits.memory_bytes or -1,
+                memswap_limit=limits.memory_bytes or NO_MEMORY_LIMIT,
             )
 
     def plug_in(self, plug: Plug) -> None:

@@ -199,6 +199,7 @@ class DockerRuntime(Deployment[Incarnation]):
             seen = life.child.container.look()
             life.child.note(seen)
             life.paused = seen.status == "paused"
+        self._note_end_by_limit(service)
         return one.state()
 
     def log(self, service: str) -> Path:
@@ -210,6 +211,7 @@ class DockerRuntime(Deployment[Incarnation]):
     def deaths(self) -> tuple[Death, ...]:
         """Raises EnvironmentBroken when the engine itself has ended them all."""
         for name, one in self._services.items():
+            self._note_end_by_limit(name)
             if one.lives and one.lives[-1].uninvited_end and one.lives[-1].last_log is None:
                 self.log(name)
                 one.keep_last_words()
@@ -341,8 +343,26 @@ class DockerRuntime(Deployment[Incarnation]):
 
     def set_limits(self, service: str, limits: Limits) -> None:
         with self._one(service).lock:
+            self._note_end_by_limit(service)
             self._containers[service].set_limits(limits)
             self._limits[service] = limits
+
+    def out_of_memory(self, service: str) -> bool:
+        one = self._one(service)
+        return bool(one.lives) and one.lives[-1].child.out_of_memory and self._is_set(service)
+
+    def _is_set(self, service: str) -> bool:
+        """Whether its memory limit is one that the target's own file does not have."""
+        limit = self._limits[service].memory_bytes
+        return limit is not None and limit != self.spec.services[service].memory_bytes
+
+    def _note_end_by_limit(self, service: str) -> None:
+        """Killed for a limit that was set here: as if by ``kill``."""
+        one = self._one(service)
+        if one.lives and self._is_set(service):
+            life = one.lives[-1]
+            if life.over and life.child.out_of_memory and life.invited_ns is None:
+                life.invited_ns = life.child.ended_ns
 
     def usage(self, service: str) -> Usage:
         found = kernel.usage(self._needs_running(service).child.pid)

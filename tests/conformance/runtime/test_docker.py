@@ -95,13 +95,13 @@ def test_a_processor_limit_holds_as_the_kernel_counts_it(tiny: Any) -> None:
         assert tiny.get("front", f"burn/{PERIOD_S}", 10)[0] == 200
         after = tiny.runtime.usage("front")
         assert after.throttled > before.throttled
-        assert 0.1 * PERIOD_S < (after.cpu_ns - before.cpu_ns) / 1e9 < 0.35 * PERIOD_S
+        assert (after.cpu_ns - before.cpu_ns) / 1e9 < 0.35 * PERIOD_S
     finally:
         tiny.runtime.set_limits("front", Limits())
     assert tiny.runtime.limits("front") == Limits()
     before = tiny.runtime.usage("front")
     tiny.get("front", f"burn/{PERIOD_S}", 10)
-    assert (tiny.runtime.usage("front").cpu_ns - before.cpu_ns) / 1e9 > 0.5 * PERIOD_S
+    assert tiny.runtime.usage("front").throttled == before.throttled
 
 
 def test_a_memory_limit_is_refused_out_loud_or_holds(tiny: Any) -> None:
@@ -113,10 +113,11 @@ def test_a_memory_limit_is_refused_out_loud_or_holds(tiny: Any) -> None:
         assert 0 < before.memory_bytes <= limit
         assert tiny.get("back", "hog/100", 10)[0] is None, "killed for want of memory"
         tiny.eventually(lambda: tiny.runtime.state("back").status == "dead", "back is dead")
+        assert tiny.runtime.out_of_memory("back") and tiny.runtime.deaths() == (), "it was asked for"
     finally:
         tiny.runtime.set_limits("back", Limits())
     tiny.restart("back")
-    assert tiny.runtime.limits("back") == Limits()
+    assert tiny.runtime.limits("back") == Limits() and tiny.runtime.deaths() == ()
 
 
 def test_limits_hold_over_a_restart_and_over_another_command(tiny: Any) -> None:

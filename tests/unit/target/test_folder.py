@@ -53,15 +53,15 @@ MISTAKES = {
     "a key of Compose that is not supported": (
         "    expose: [8080]\n    volumes:",
         "    privileged: true\n    expose: [8080]\n    volumes:",
-        r"compose\.yaml:9:5: unknown key 'privileged' in services\.store",
+        r"compose\.yaml:10:5: unknown key 'privileged' in services\.store",
     ),
     "a misspelt key": ("depends_on: [store]", "depend_on: [store]", r"did you mean 'depends_on'"),
-    "a misspelt key within the extension": ("ready: {port: 8080", "ready: {prot: 8080", r":13:15: .*'prot'"),
+    "a misspelt key within the extension": ("ready: {port: 8080", "ready: {prot: 8080", r":14:15: .*'prot'"),
     "a misspelt key of a role": ("path: /lead}", "pathh: /lead}", r"'pathh' in x-ledgerquake\.roles\.leader"),
     "a service that does not exist": (
         "depends_on: [store]",
         "depends_on: [stor]",
-        r":20:18: no service 'stor'",
+        r":22:18: no service 'stor'",
     ),
     "a port that is not exposed": (
         "front->store: {port: 8080}",
