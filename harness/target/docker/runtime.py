@@ -159,6 +159,7 @@ class DockerRuntime(Deployment[Incarnation]):
                 hostname=ENGINE_SERVICE,
                 labels={**self._labels, SERVICE: ENGINE_SERVICE},
                 plugs=[self._plug(segment, PROXY, segment.servers) for segment in self._layout.segments],
+                environment={"LOG_LEVEL": "warn"},  # by default it tells each connection's life
             ),
         )
         log = self._scratch / "logs" / "toxiproxy.log"
