@@ -21,6 +21,7 @@ Name = Annotated[StrictStr, Field(min_length=1, max_length=100)]
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 Method = Literal["GET", "POST", "PUT"]
 
+TARGET_NAME = r"^[a-z0-9][a-z0-9-]{0,59}$"
 _VOLUME = re.compile(r"([A-Za-z0-9][\w.-]*):(/[^:]*)")
 _LOOPBACK = "127.0.0.1"
 _PUBLISHED = re.compile(r"127\.0\.0\.1:[0-9]*:[0-9]+(/tcp)?")
@@ -258,7 +259,7 @@ class WrittenTarget(Written):
 class WrittenFile(Written):
     """The whole file; services are validated one by one."""
 
-    name: Annotated[StrictStr, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
+    name: Annotated[StrictStr, Field(pattern=TARGET_NAME)]
     services: Annotated[dict[str, Any], Field(min_length=1)]
     volumes: dict[str, Any] = Field(default_factory=dict)
     extension: WrittenTarget = Field(alias="x-ledgerquake")

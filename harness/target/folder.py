@@ -6,6 +6,7 @@ wrong in the file is told at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +34,7 @@ def load_target(folder: Path) -> TargetSpec:
     folder = folder.resolve()
     document = read_yaml(folder / "compose.yaml", target_error)
     problems = Problems(document)
-    file = _valid(WrittenFile, document.data, (), problems)
+    file = _valid(WrittenFile, _named(document, folder), (), problems)
     problems.raise_any()
     assert file is not None
     spec = _Reader(file, folder, problems).read()
@@ -41,6 +42,20 @@ def load_target(folder: Path) -> TargetSpec:
     cross_check(spec, file, problems)
     problems.raise_any()
     return spec
+
+
+def _named(document: Document, folder: Path) -> Any:
+    """As with Compose, a file without a ``name`` has that of its folder. (Compose 1 refuses the key.)"""
+    data = document.data
+    if not isinstance(data, Mapping) or "name" in data:
+        return data
+    if not re.fullmatch(compose.TARGET_NAME, folder.name):
+        raise document.error(
+            f"no name is written, and that of the folder, {folder.name!r}, can be none",
+            (),
+            hint="name: with small letters, digits and hyphens only, at most 60",
+        )
+    return {"name": folder.name, **data}
 
 
 def load_mutants(spec: TargetSpec) -> dict[str, Mutant]:

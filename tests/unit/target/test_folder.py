@@ -127,6 +127,13 @@ def test_all_mistakes_are_told_at_once(folder: Path) -> None:
     assert "'stor'" in str(caught.value) and "'bac'" in str(caught.value)
 
 
+def test_a_file_without_a_name_has_that_of_its_folder(folder: Path) -> None:
+    change(folder, "name: tiny\n", "")
+    assert load_target(folder.rename(folder.with_name("small"))).name == "small"
+    with pytest.raises(TargetError, match="no name is written, and that of the folder, 'Of Mine'"):
+        load_target(folder.with_name("small").rename(folder.with_name("Of Mine")))
+
+
 def test_a_folder_without_a_compose_file(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="there is no such file"):
         load_target(tmp_path)
