@@ -13,6 +13,7 @@ import pytest
 from harness.cli.files import load_all
 from harness.errors import ExitCode
 from harness.plan import make_plan
+from harness.run.ground import ProcessGround
 from harness.run.runner import Asked, RunResult, run_experiment
 from harness.target.process import ProcessRuntime
 from harness.toxiproxy.find import find_engine
@@ -57,9 +58,8 @@ def run_here(experiment: str, reports: Path) -> RunResult:
     overrides = [text for text in SHORT if text != "--set"]
     loaded = load_all([str(ROOT / "experiments" / f"{experiment}.yaml")], overrides)[0]
     plan = make_plan(loaded.experiment, loaded.vocabulary, 5)
-    asked = Asked(
-        loaded.experiment, loaded.source, loaded.spec, plan, find_engine("auto"), None, reports, "test"
-    )
+    ground = ProcessGround(find_engine("auto"))
+    asked = Asked(loaded.experiment, loaded.source, loaded.spec, plan, ground, None, reports, "test")
     return run_experiment(asked, Quiet())
 
 

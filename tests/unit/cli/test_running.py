@@ -31,7 +31,8 @@ def series(
     monkeypatch.setattr(runner, "run_experiment", run_experiment)
     names = ("db-primary-crash", "psp-replies-lost", "baseline")
     files = [str(ROOT / "experiments" / f"{name}.yaml") for name in names]
-    code = cli.cli.main(args=["run", "--json", "--toxiproxy", "builtin", *files], standalone_mode=False)
+    words = ["run", "--json", "--runtime", "process", "--toxiproxy", "builtin", *files]
+    code = cli.cli.main(args=words, standalone_mode=False)
     return code, json.loads(capsys.readouterr().out)
 
 

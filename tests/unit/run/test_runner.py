@@ -19,6 +19,7 @@ from harness.evidence.model import Death
 from harness.plan import make_plan
 from harness.run import runner as module
 from harness.run.collecting import Collected
+from harness.run.ground import ProcessGround
 from harness.run.interrupts import Interrupts
 from harness.run.runner import Asked, RunResult, run_experiment
 from harness.toxiproxy.find import find_engine
@@ -103,8 +104,8 @@ SOON = ("steady=1s", "recovered=1s", "recover_within=1s")
 def play(scene: Scene, reports: Path) -> tuple[RunResult, RunFolder, Stagehand]:
     (loaded,) = load_all([str(ROOT / "experiments" / "baseline.yaml")], SOON)
     plan = make_plan(loaded.experiment, loaded.vocabulary, 1)
-    engine = find_engine("builtin")
-    asked = Asked(loaded.experiment, loaded.source, loaded.spec, plan, engine, None, reports, "ledgerquake")
+    ground = ProcessGround(find_engine("builtin"))
+    asked = Asked(loaded.experiment, loaded.source, loaded.spec, plan, ground, None, reports, "ledgerquake")
     tell = Stagehand()
     result = run_experiment(asked, tell)
     assert result.folder is not None
@@ -158,8 +159,8 @@ def run(reports: Path, play: Callable[[Any, Interrupts], None], monkeypatch: pyt
     monkeypatch.setattr(module._Run, "play", play)
     (loaded,) = load_all([str(ROOT / "experiments" / "db-primary-crash.yaml")])
     plan = make_plan(loaded.experiment, loaded.vocabulary, 1)
-    engine = find_engine("builtin")
-    asked = Asked(loaded.experiment, loaded.source, loaded.spec, plan, engine, None, reports, "ledgerquake")
+    ground = ProcessGround(find_engine("builtin"))
+    asked = Asked(loaded.experiment, loaded.source, loaded.spec, plan, ground, None, reports, "ledgerquake")
     return run_experiment(asked, Stagehand())
 
 
