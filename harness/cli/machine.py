@@ -13,14 +13,19 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import gettempdir
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.errors import ExitCode, LedgerquakeError
 from harness.spawn import FEWEST_OPEN_FILES, open_files
 
+if TYPE_CHECKING:
+    from harness.target.docker.endpoint import Docker
+
 HARNESS_PACKAGES = ("locust", "duckdb", "pyarrow", "pydantic", "psycopg", "toxiproxy-python")
 FREE_GIB = 1.0
+ENGINE_ANSWERS_S = 5
 MIN_PYTHON, END_PYTHON = (3, 11), (3, 14)
 
 
@@ -110,10 +115,61 @@ def _stack() -> Iterator[Finding]:
 
 
 def _docker() -> Iterator[Finding]:
-    sock = Path("/var/run/docker.sock")
-    yield Finding(
-        "Docker", sock.is_socket(), f"{sock}" if sock.is_socket() else "no engine here", needed=False
-    )
+    """Which engine answers, and whether a run in it would find what it needs. Nothing is made or pulled."""
+    from harness.target.docker.endpoint import connect
+
+    try:
+        docker = connect(timeout_s=ENGINE_ANSWERS_S)
+        docker.check_within_reach()
+    except LedgerquakeError as error:
+        yield Finding("Docker", False, f"{error.message}; --runtime process needs none", needed=False)
+        return
+    yield Finding("Docker", True, str(docker).removeprefix("Docker "), needed=False)
+    looks = {
+        "Docker link engine": _engine_image,
+        "Docker image": _target_images,
+        "Docker subnets": _subnets,
+    }
+    for what, look in looks.items():
+        try:
+            yield from (Finding(what, good, text, needed=False) for good, text in look(docker))
+        except LedgerquakeError as error:
+            yield Finding(what, False, str(error).replace("\n ", ";"), needed=False)
+
+
+def _engine_image(docker: Docker) -> Iterator[tuple[bool, str]]:
+    from harness.target.docker.images import ENGINE_VARIABLE, find_engine_image, look
+
+    named = os.environ.get(ENGINE_VARIABLE)
+    if named and look(docker, named) is None:
+        yield False, f"{named} is not here; a run would pull it"
+        return
+    engine = find_engine_image(docker)
+    yield True, f"{engine.label} ({engine.ref})"
+
+
+def _target_images(docker: Docker) -> Iterator[tuple[bool, str]]:
+    """Of the targets that are near."""
+    from harness.cli.files import target_folders
+    from harness.target.docker.images import BUILD_HINT, is_stale, look, wanted
+    from harness.target.folder import load_target
+
+    for spec in map(load_target, target_folders(Path.cwd())):
+        for ref, recipe in wanted(spec).items():
+            image = look(docker, ref)
+            if image is None:
+                yield False, f"{ref} is not here; {BUILD_HINT if recipe else 'a run would pull it'}"
+            elif recipe and is_stale(image, recipe):
+                yield False, f"{ref} was built from other files than {recipe.context} has now; {BUILD_HINT}"
+            else:
+                yield True, f"{ref} ({image.id.removeprefix('sha256:')[:12]})"
+
+
+def _subnets(docker: Docker) -> Iterator[tuple[bool, str]]:
+    from harness.target.docker.subnets import candidates, pool, taken
+
+    free = next(candidates("doctor", taken(docker)))
+    yield True, f"from {pool()}, for instance {free}"
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
