@@ -8,6 +8,7 @@ import sys
 
 BENCHMARKS = {
     "overhead": "harness overhead per experiment, and memory (aims: 20 s cold, 12 s warm, under 2 GiB)",
+    "deploy": "Docker: to ready, and to nothing left (aims: 20 s cold, 12 s warm, teardown 5 s)",
     "load": "recorder against bare Locust (aim: under 5 %), send lag p99 at 300/s (aim: under 10 ms)",
     "judge": "a million operations with all invariants (aim: under 5 s)",
     "links": "latency added by a link: direct, real server, built-in engine",

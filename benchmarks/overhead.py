@@ -43,6 +43,8 @@ def one_run(reports: Path) -> dict[str, float]:
             "harness.cli",
             "run",
             str(EXPERIMENT),
+            "--runtime",
+            "process",
             "--reports",
             str(reports),
             "--seed",
