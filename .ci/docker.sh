@@ -92,12 +92,21 @@ build_images() {
   timeout "$IMAGES_S" .venv/bin/ledgerquake images build --offline
 }
 
+# For the tests of plain Compose: the plugin that is there, or the distribution's program.
+have_compose() {
+  docker compose version >/dev/null 2>&1 && return
+  if [ "$(id -u)" -ne 0 ] || ! install docker-compose docker-compose; then
+    echo "== the tests of plain Compose will be skipped: it is not here"
+  fi
+}
+
 # With Docker every test that needs it must run; without it each is skipped and says why. Ends with 1 where
 # the base could be made and the images on it could not: that is no fault of the machine.
 prepare_docker() {
   export PATH="$PATH:/usr/sbin:/sbin" # where dockerd and debootstrap are
   engine_log=$(mktemp "${TMPDIR:-/tmp}/ledgerquake-engine.XXXXXX")
   have_engine || return 0
+  have_compose
   if build_images; then
     export LEDGERQUAKE_TESTS_DOCKER=required
   elif docker image inspect ledgerquake/base:bookworm >/dev/null 2>&1; then
