@@ -33,7 +33,7 @@ class ExitCode:
 
 
 class LedgerquakeError(Exception):
-    """Base of all deliberate errors. ``hint`` says what would be right."""
+    """Base of all deliberate errors. ``hint`` says what would be right; notes, what went wrong after it."""
 
     exit_code = ExitCode.BROKEN
 
@@ -43,7 +43,10 @@ class LedgerquakeError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+        lines = [self.message, *(f"then: {note}" for note in getattr(self, "__notes__", ()))]
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n  ".join(lines)
 
 
 class InputError(LedgerquakeError):

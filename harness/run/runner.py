@@ -12,14 +12,16 @@ without a verdict.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import random
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ import psutil
 
 from harness.check.judge import judge
 from harness.check.verdict import Verdict
-from harness.errors import ExitCode, LedgerquakeError
+from harness.errors import EnvironmentBroken, ExitCode, LedgerquakeError
 from harness.evidence.folder import RunFolder
 from harness.evidence.model import Environment, LoadSummary, Timeline
 from harness.experiment.model import Experiment
@@ -38,6 +40,7 @@ from harness.load import records
 from harness.load.driver import LoadDriver
 from harness.plan import Plan
 from harness.report import render
+from harness.run.afterwards import Afterwards
 from harness.run.collecting import collect
 from harness.run.conductor import Conductor, Stagehand
 from harness.run.ground import Ground
@@ -102,7 +105,8 @@ def _to_the_end(
         run.play(interrupts)
     except Exception as problem:
         error = deliberate(problem, folder)
-        run.save_timeline(aborted=error.message)
+        with suppress(OSError):  # a full disk, maybe: the cause is told all the same
+            run.save_timeline(aborted=error.message)
         return RunResult(name, folder.path, error.exit_code, error=error)
     tell.phase("judging")
     try:
@@ -119,13 +123,26 @@ def deliberate(problem: Exception, folder: RunFolder | None = None) -> Ledgerqua
     """A mistake of the harness itself becomes an error like the others; its traceback lies with the logs."""
     if isinstance(problem, LedgerquakeError):
         return problem
+    if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(problem)
     what = f"the harness broke: {type(problem).__name__}: {problem}"
     if folder is None:
         return LedgerquakeError(what)
     where = folder.logs / "harness.log"
     with suppress(OSError):
         where.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
-    return LedgerquakeError(what, hint=f"the traceback is in {where}")
+    error = LedgerquakeError(what, hint=f"the traceback is in {where}")
+    for note in getattr(problem, "__notes__", ()):
+        error.add_note(note)
+    return error
+
+
+def disk_full(problem: OSError) -> EnvironmentBroken:
+    where = f" at {problem.filename}" if problem.filename else ""
+    return EnvironmentBroken(
+        f"the disk is full{where}: {os.strerror(problem.errno or errno.ENOSPC)}",
+        hint=f"make room where run folders (--reports) and temporary files ({tempfile.gettempdir()}) lie",
+    )
 
 
 class _Run:
@@ -156,14 +173,16 @@ class _Run:
             stage.come_up(interrupts.stopping)
             self._times["ready_ns"] = time.time_ns()
             self._folder.write_environment(self._environment(stage.versions()))
-            try:
+            with Afterwards() as last:
+                last.callback(self._note_deaths, stage)
                 if not interrupts.stopping():
                     self._drive(stage, interrupts)
-            finally:
-                self._times["deaths"] = stage.deaths()
             self._tell.phase("removing")
         self._times["aborted"] = interrupts.reason
         self.save_timeline()
+
+    def _note_deaths(self, stage: Stage) -> None:
+        self._times["deaths"] = stage.deaths()
 
     def _drive(self, stage: Stage, interrupts: Interrupts) -> None:
         """Load, faults, settle, collect; what was seen is saved even when a step breaks."""
@@ -196,22 +215,21 @@ class _Run:
                 stage.mend()
 
         conductor = Conductor(asked.plan, context, stage.journal, driver, self._tell, look, give_up)
-        try:
-            driver.arm()
-            sampler.start()
-            conductor.conduct(driver.start())
-            self._stop_load(driver)
-            self._settle(stage, conductor, interrupts, look_and_mend)
-        except Exception as error:
-            interrupts.stop(str(error))  # whoever still waits wakes up, and heals
-            conductor.break_off()
-            raise
-        finally:
-            with ExitStack() as last:  # each step, whatever became of those before; undone from below
-                last.callback(self._save, conductor)
-                last.callback(samples.close)
-                last.callback(sampler.stop)
-                last.callback(self._stop_load, driver)
+        with Afterwards() as last:  # the last one first
+            last.callback(self._save, conductor)
+            last.callback(samples.close)
+            last.callback(sampler.stop)
+            last.callback(self._stop_load, driver)
+            try:
+                driver.arm()
+                sampler.start()
+                conductor.conduct(driver.start())
+                self._stop_load(driver)
+                self._settle(stage, conductor, interrupts, look_and_mend)
+            except Exception as error:
+                interrupts.stop(str(error))  # whoever still waits wakes up, and heals
+                conductor.break_off()
+                raise
         if not interrupts.signalled:
             self._collect(stage)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from harness.errors import LinkError
 from harness.evidence.model import Death
 from harness.experiment.target import Mutant, TargetSpec
+from harness.run.afterwards import Afterwards
 from harness.run.ground import Ground
 from harness.run.journal import Journal
 from harness.target.readiness import last_lines
@@ -53,7 +53,7 @@ class Stage:
         self._say = say
         self._engine_death: Death | None = None  # the first one; the run ends with it
         self._mended = False
-        self._undo = ExitStack()
+        self._undo = Afterwards()
 
     def __enter__(self) -> Stage:
         return self
@@ -102,11 +102,12 @@ class Stage:
         Without the engine every link is refused, a replaced one broke every connection, and without a
         witness nothing proves what happened outside: none of these says anything about the target.
         """
+        deaths = self.runtime.deaths()
         if engine := self._look_at_engine():
             if engine.exit_code is None:
                 return f"the Toxiproxy engine ended or fell silent: {engine.last_log}"
             return f"the Toxiproxy engine ended uninvited, exit code {engine.exit_code}"
-        for death in self.runtime.deaths():
+        for death in deaths:
             if death.service in self._spec.witnesses:
                 return f"the witness {death.service} ended uninvited, exit code {death.exit_code}"
         return None
@@ -139,4 +140,4 @@ class Stage:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._undo.close()
+        self._undo.__exit__(kind, value, trace)

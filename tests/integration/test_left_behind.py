@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -33,15 +34,17 @@ PHASES = {
     "settling": r"settling",
     "collecting": r"collecting",
 }
-QUICK = ["--set", "steady=2s", "--set", "faults.0.for=3s", "--set", "recovered=1s"]
+QUICK = ("--set", "steady=2s", "--set", "faults.0.for=3s", "--set", "recovered=1s")
+EXPERIMENT = ("experiments/psp-replies-lost.yaml", *QUICK)
 
 
 class Watched:
     """A run in a session of its own, whose progress is read line by line."""
 
-    def __init__(self, reports: Path) -> None:
+    def __init__(self, reports: Path, words: Sequence[str] = EXPERIMENT, runtime: str = "process") -> None:
+        """``words``: what is said after ``ledgerquake run``."""
         self.process = subprocess.Popen(
-            command("experiments/psp-replies-lost.yaml", *QUICK, reports=reports),
+            command(*words, reports=reports, runtime=runtime),
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -59,6 +62,10 @@ class Watched:
 
     def saw(self, pattern: str) -> re.Match[str] | None:
         return next((m for line in list(self.lines) if (m := re.search(pattern, line))), None)
+
+    def drained(self) -> None:
+        """Once it has ended: everything it said is in ``lines``."""
+        self._thread.join(10)
 
     @property
     def run_id(self) -> str:

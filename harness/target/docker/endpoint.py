@@ -17,18 +17,44 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.utils import parse_host
 
-from harness.errors import EnvironmentBroken, InputError
+from harness.errors import EnvironmentBroken, InputError, LedgerquakeError
 
 LOCAL = "unix:///var/run/docker.sock"
 HOST_VARIABLE = "LEDGERQUAKE_DOCKER_HOST"
 ANSWER_TIMEOUT_S = 20
 
 
+class EngineGone(EnvironmentBroken):
+    """The engine had answered before, and was stopped or restarted since: one text, however it shows."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"the Docker engine at {url} was stopped or restarted in the middle",
+            hint="when it is back, `ledgerquake cleanup` removes what is left there",
+        )
+
+
+class Client(docker.APIClient):
+    """The SDK's client. Raises EngineGone when the engine is no longer there."""
+
+    def __init__(self, url: str, timeout_s: int) -> None:
+        """Asks the engine for its version."""
+        self._where = url
+        super().__init__(base_url=url, version="auto", timeout=timeout_s)
+        self.trust_env = False  # proxies of the environment are for the world outside
+
+    def send(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().send(*args, **kwargs)
+        except requests.ConnectionError as problem:
+            raise EngineGone(self._where) from problem
+
+
 @dataclass(frozen=True)
 class Docker:
     """An engine that answered. ``api`` is the SDK's low-level client: plain data in and out."""
 
-    api: docker.APIClient
+    api: Client
     url: str
     daemon_id: str
     version: str
@@ -58,10 +84,9 @@ def connect(named: str | None = None, timeout_s: int = ANSWER_TIMEOUT_S) -> Dock
     url = endpoint(named)
     with asking(f"reach a Docker engine at {url}"):
         try:
-            api = docker.APIClient(base_url=url, version="auto", timeout=timeout_s)
+            api = Client(url, timeout_s)
         except TypeError as problem:  # how the SDK meets some broken sockets
             raise EnvironmentBroken(f"no Docker engine at {url}: {problem}") from problem
-        api.trust_env = False  # proxies of the environment are for the world outside
         about = api.info()
         return Docker(
             api, url, str(about["ID"]), str(about["ServerVersion"]), str(api.api_version), _apart(about)
@@ -91,7 +116,10 @@ def endpoint(named: str | None = None) -> str:
 
 @contextmanager
 def asking(what: str) -> Iterator[None]:
-    """Whatever the engine, or the way to it, says no with becomes EnvironmentBroken: ``cannot <what>``."""
+    """Whatever the engine, or the way to it, says no with becomes EnvironmentBroken: ``cannot <what>``.
+
+    An engine that is no longer there is EngineGone.
+    """
     try:
         yield
     except APIError as refusal:
@@ -112,6 +140,8 @@ def is_gone(refusal: APIError) -> bool:
 def _plain(problem: BaseException) -> str:
     """The innermost reason: the SDK wraps a refused socket four times."""
     while (inner := problem.__cause__ or problem.__context__) is not None:
+        if isinstance(inner, LedgerquakeError) and not isinstance(inner, EngineGone):
+            break  # what had been raised before, and has nothing to do with it
         problem = inner
     return str(problem) or type(problem).__name__
 

@@ -48,10 +48,11 @@ def look(docker: Docker, ref: str) -> Image | None:
 
 
 def is_stale(image: Image, build: Build) -> bool:
-    """Whether the folder has changed since. One that was not built by the harness (plain Compose) does
-    not tell, and is taken as it is."""
+    """Whether the folder or the recipe has changed since. One that was not built by the harness (plain
+    Compose) does not tell, and is taken as it is."""
     known = image.labels.get(FILES)
-    return known is not None and known != folder_context(Path(build.context), build.dockerfile).digest()
+    context = folder_context(Path(build.context), build.dockerfile)
+    return known is not None and known != context.digest(build.args)
 
 
 def obtain(docker: Docker, ref: str, build: Build | None, say: Say, may_build: bool = True) -> Image:
@@ -64,7 +65,7 @@ def obtain(docker: Docker, ref: str, build: Build | None, say: Say, may_build: b
     stale = image is not None and build is not None and is_stale(image, build)
     if image is not None and not stale:
         return image
-    offline = image is not None and BASE in image.labels  # registry and index may be out of reach
+    offline = image is not None and image.labels.get(BASE)  # registry and index may be out of reach
     if build is not None and may_build and not offline:
         say(f"building {ref} from {build.context}")
         return build_target(docker, ref, build, say)
@@ -98,13 +99,18 @@ def pull(docker: Docker, ref: str, say: Say) -> Image:
     say(f"pulling {ref}")
     give_up = monotonic() + PULL_S
     with asking(what):
-        for event in events(
-            lambda: docker.api.pull(repository, tag or "latest", stream=True, decode=True), what, PULL_QUIET_S
-        ):
-            if error := event.get("error"):
-                raise _cannot_pull(ref, str(error))
-            if monotonic() > give_up:
-                raise _cannot_pull(ref, f"not here after {PULL_S:.0f} s")
+        try:
+            for event in events(
+                lambda: docker.api.pull(repository, tag or "latest", stream=True, decode=True),
+                what,
+                PULL_QUIET_S,
+            ):
+                if error := event.get("error"):
+                    raise _cannot_pull(ref, str(error))
+                if monotonic() > give_up:
+                    raise _cannot_pull(ref, f"not here after {PULL_S:.0f} s")
+        except APIError as refusal:
+            raise _cannot_pull(ref, str(refusal.explanation or refusal)) from refusal
     image = look(docker, ref)
     if image is None:
         raise _cannot_pull(ref, "the engine says it is done and does not have it")

@@ -26,21 +26,26 @@ from harness.experiment.vocabulary import Ability
 from harness.target.deployment import Deployment, read_versions, split
 from harness.target.docker import kernel, sweep
 from harness.target.docker.container import Container, Order, Plug
-from harness.target.docker.endpoint import Docker, asking
+from harness.target.docker.endpoint import Docker, EngineGone, asking
 from harness.target.docker.engine import API_PORT, ContainerEngine
 from harness.target.docker.images import EngineImage, Image
-from harness.target.docker.labels import SERVICE, Claim
+from harness.target.docker.labels import RUN, SERVICE, Claim
 from harness.target.docker.layout import PROXY, Layout, Segment, host, lay_out
 from harness.target.docker.layout import SERVICE as OWN
 from harness.target.docker.lives import Incarnation, Roster
 from harness.target.docker.subnets import candidates, taken
+from harness.target.docker.watch import Watch
+from harness.target.lives import Life
 from harness.target.runtime import Address, Limits, LinkEnds, RuntimeName, ServiceState, Usage
 from harness.target.scratch import RUN_VARIABLE, SERVICE_VARIABLE
 from harness.target.supervisor import Supervisor
 
 AT_ONCE = 4
+SETTING_NS = 500_000_000  # a limit holds a little before the engine says that it does
 ENGINE_SERVICE = "toxiproxy"
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
+# Isolated: a module of the same name in the caller's folder must not come first.
+_SWEEP = "import sys; sys.path.insert(0, {root!r}); from harness.target.docker.sweep import main; main()"
 
 
 class DockerRuntime(Deployment[Incarnation]):
@@ -71,11 +76,14 @@ class DockerRuntime(Deployment[Incarnation]):
         self._layout: Layout = lay_out(spec)
         self._subnets: dict[Segment, IPv4Network] = {}
         self._engine: ContainerEngine | None = None
+        self._watch: Watch | None = None
         self._containers: dict[str, Container] = {}
         self._earlier: dict[str, str] = {}  # what containers that were made anew had said
         self._limits = {
             name: Limits(service.cpus, service.memory_bytes) for name, service in spec.services.items()
         }
+        self._narrowed: dict[str, list[tuple[int, int | None]]] = {}  # memory: since, until (epoch ns)
+        self._unplugged: set[str] = set()
         self._roster = Roster(docker, run_id)
         self._preparing = threading.Lock()
         self._labels: dict[str, str] = {}
@@ -88,6 +96,7 @@ class DockerRuntime(Deployment[Incarnation]):
             if not self._links:
                 (self._scratch / "logs").mkdir(exist_ok=True, mode=0o700)
                 self._leave_a_will()
+                self._watch = Watch(self._docker)
                 self._labels = Claim.of_run(self._scratch).labels()
                 self._make_networks()
                 self._make_volumes()
@@ -98,8 +107,8 @@ class DockerRuntime(Deployment[Incarnation]):
         """Before the first thing exists: whatever becomes of the harness, the run's things are removed."""
         environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         self._supervisor.bequeath(
-            [sys.executable, "-m", sweep.__name__, self._run_id, self._docker.url],
-            {**environment, "PYTHONPATH": _PACKAGE_ROOT},
+            [sys.executable, "-I", "-c", _SWEEP.format(root=_PACKAGE_ROOT), self._run_id, self._docker.url],
+            environment,
             max(sweep.PATIENCE_S.values()),
         )
 
@@ -118,6 +127,7 @@ class DockerRuntime(Deployment[Incarnation]):
                         self._name(segment.name),
                         driver="bridge",
                         internal=True,
+                        check_duplicate=True,
                         labels=self._labels,
                         ipam=IPAMConfig(pool_configs=[pool]),
                     )
@@ -133,7 +143,11 @@ class DockerRuntime(Deployment[Incarnation]):
         names = {volume for service in self.spec.services.values() for volume in service.volumes}
         for name in sorted(names):
             with asking(f"make the volume {self._name(name)}"):
-                self._docker.api.create_volume(self._name(name), labels=self._labels)
+                made = self._docker.api.create_volume(self._name(name), labels=self._labels)
+            if (made.get("Labels") or {}).get(RUN) != self._run_id:  # an engine gives one that is there
+                raise EnvironmentBroken(
+                    f"cannot make the volume {self._name(name)}: somebody else has one of that name"
+                )
 
     def _note_addresses(self) -> None:
         for name, service in self.spec.services.items():
@@ -210,24 +224,15 @@ class DockerRuntime(Deployment[Incarnation]):
         return one.log
 
     def deaths(self) -> tuple[Death, ...]:
-        """Raises EnvironmentBroken when the engine itself has ended them all."""
+        """Raises EngineGone when the engine was not there all the time: it ended them all."""
+        if self._watch is not None:
+            self._watch.check()
         for name, one in self._services.items():
             self._note_end_by_limit(name)
             if one.lives and one.lives[-1].uninvited_end and one.lives[-1].last_log is None:
                 self.log(name)
                 one.keep_last_words()
-        deaths = super().deaths()
-        self._check_engine_was_not_restarted(deaths)
-        return deaths
-
-    def _check_engine_was_not_restarted(self, deaths: tuple[Death, ...]) -> None:
-        """One service may die, or two; all at once is what an engine's own restart does."""
-        current = [one.lives[-1] for one in self._services.values() if one.lives]
-        if len(deaths) > 2 and len(current) > 2 and all(life.uninvited_end for life in current):
-            raise EnvironmentBroken(
-                f"all {len(current)} containers of the run ended uninvited: the Docker engine at "
-                f"{self._docker.url} was stopped or restarted in the middle of the run"
-            )
+        return super().deaths()
 
     def connections(self, service: str) -> tuple[Address, ...]:
         life = self._one(service).running
@@ -263,6 +268,7 @@ class DockerRuntime(Deployment[Incarnation]):
         self.prepare()
         one = self._one(service)
         with one.lock:
+            self.state(service)  # the roster may not have heard yet that the last life is over
             if one.running is not None:
                 raise EnvironmentBroken(f"{service} runs already (process {one.running.child.pid})")
             self._keep_last_words(service)
@@ -285,6 +291,8 @@ class DockerRuntime(Deployment[Incarnation]):
             self._earlier[service] = self._earlier.get(service, "") + made.log()
             made.remove()
         self._containers[service] = Container.create(self._docker, order)
+        if service in self._unplugged:
+            self._pull(service)
         return self._containers[service]
 
     def kill(self, service: str) -> None:
@@ -295,7 +303,7 @@ class DockerRuntime(Deployment[Incarnation]):
                 life.child.note(life.child.container.kill())
 
     def stop(self, service: str, grace_s: float) -> int | None:
-        """The engine lets a frozen container go on to hear SIGTERM."""
+        """A frozen container is let go on, to hear SIGTERM."""
         one = self._one(service)
         with one.lock:
             life = one.running
@@ -303,6 +311,7 @@ class DockerRuntime(Deployment[Incarnation]):
                 return None
             life.invited_ns, life.stopped = time.time_ns(), True
             container = life.child.container
+            container.resume()
             container.signal(signal.SIGTERM.name)
             life.child.note(container.wait_ended(grace_s) or container.kill())
             return life.child.poll()
@@ -323,15 +332,19 @@ class DockerRuntime(Deployment[Incarnation]):
     def unplug(self, service: str) -> None:
         """Off all its networks. Raises EnvironmentBroken."""
         with self._one(service).lock:
-            container = self._needs_running(service).child.container
-            for plug in self._plugs(service):
-                container.unplug(plug)
+            self._needs_running(service)
+            self._unplugged.add(service)
+            self._pull(service)
+
+    def _pull(self, service: str) -> None:
+        for plug in self._plugs(service):
+            self._containers[service].unplug(plug)
 
     def plug_in(self, service: str) -> None:
         with self._one(service).lock:
-            container = self._containers[service]
             for plug in self._plugs(service):
-                container.plug_in(plug)
+                self._containers[service].plug_in(plug)
+            self._unplugged.discard(service)
 
     def interfaces(self, service: str) -> tuple[str, ...]:
         life = self._one(service).running
@@ -339,30 +352,42 @@ class DockerRuntime(Deployment[Incarnation]):
 
     # --- limits ---------------------------------------------------------------------------------
     def limits(self, service: str) -> Limits:
-        pid = self._needs_running(service).child.pid
-        return Limits(kernel.cpu_limit(pid), kernel.memory_limit(pid))
+        found = kernel.limits(self._needs_running(service).child.pid)
+        if found is None:
+            raise EnvironmentBroken(f"the kernel shows no limits of {service}")
+        return found
 
     def set_limits(self, service: str, limits: Limits) -> None:
-        with self._one(service).lock:
-            self._note_end_by_limit(service)
+        one, spec = self._one(service), self.spec.services[service]
+        with one.lock:
             self._containers[service].set_limits(limits)
             self._limits[service] = limits
+            now = time.time_ns()
+            spans = self._narrowed.setdefault(service, [])
+            if spans and spans[-1][1] is None:
+                spans[-1] = (spans[-1][0], now)
+            if limits.memory_bytes is not None and limits.memory_bytes < (spec.memory_bytes or 1 << 60):
+                spans.append((now - SETTING_NS, None))
 
     def out_of_memory(self, service: str) -> bool:
         one = self._one(service)
-        return bool(one.lives) and one.lives[-1].child.out_of_memory and self._is_set(service)
+        return bool(one.lives) and self._by_limit(service, one.lives[-1])
 
-    def _is_set(self, service: str) -> bool:
-        """Whether its memory limit is one that the target's own file does not have."""
-        limit = self._limits[service].memory_bytes
-        return limit is not None and limit != self.spec.services[service].memory_bytes
+    def _by_limit(self, service: str, life: Life[Incarnation]) -> bool:
+        """Whether it was killed while its memory was narrower than the target's own file has it.
+
+        By instants: the engine may tell of an end only when the limit has been lifted again.
+        """
+        ended_ns = life.child.ended_ns if life.over and life.child.out_of_memory else None
+        if ended_ns is None or life.child.poll() != -signal.SIGKILL:
+            return False
+        spans = self._narrowed.get(service, ())
+        return any(since_ns <= ended_ns <= (until_ns or ended_ns) for since_ns, until_ns in spans)
 
     def _note_end_by_limit(self, service: str) -> None:
         """Killed for a limit that was set here: as if by ``kill``."""
-        one = self._one(service)
-        if one.lives and self._is_set(service):
-            life = one.lives[-1]
-            if life.over and life.child.out_of_memory and life.invited_ns is None:
+        for life in self._one(service).lives[-1:]:
+            if life.invited_ns is None and self._by_limit(service, life):
                 life.invited_ns = life.child.ended_ns
 
     def usage(self, service: str) -> Usage:
@@ -376,15 +401,24 @@ class DockerRuntime(Deployment[Incarnation]):
         """Remove containers, networks and volumes; logs stay. Idempotent. Raises EnvironmentBroken."""
         if self._down:
             return
+        if self._watch is not None:
+            self._watch.close()
         for one in self._services.values():
             if (life := one.running) is not None:
                 life.invited_ns = time.time_ns()
+        try:
+            self._keep_logs()
+            left = sweep.sweep(self._docker, self._run_id)
+        except EngineGone:
+            return  # the will is carried out later, and tells what it could not remove
+        finally:
+            self._down = True
+        if left:
+            names = ", ".join(str(thing) for thing in left)
+            raise EnvironmentBroken(f"cannot be removed: {names}", hint="ledgerquake cleanup")
+
+    def _keep_logs(self) -> None:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="logs") as pool:
             list(pool.map(self.log, self._containers))
         if self._engine is not None:
             self._engine.keep_log()
-        self._down = True
-        left = sweep.sweep(self._docker, self._run_id)
-        if left:
-            names = ", ".join(str(thing) for thing in left)
-            raise EnvironmentBroken(f"cannot be removed: {names}", hint="ledgerquake cleanup")

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
-import requests
-from docker.errors import APIError, DockerException
+from docker.errors import APIError
 
 from harness.errors import EnvironmentBroken
-from harness.target.docker.endpoint import Docker, connect
+from harness.target.docker.endpoint import Docker, asking, connect
 from harness.target.docker.labels import RUN
 
 SWEEP_S = 30.0
@@ -49,8 +48,7 @@ def sweep(docker: Docker, run_id: str, *, quiet_s: float = 0.0, within_s: float 
     """Remove all of a run; what is left after ``within_s`` is returned.
 
     Returns once nothing has been found for ``quiet_s`` seconds. Raises EnvironmentBroken when the engine
-    refuses for another reason than the state of a thing, DockerException or RequestException when it is
-    gone.
+    refuses for another reason than the state of a thing, or is gone.
     """
     deadline = time.monotonic() + within_s
     clean_since: float | None = None
@@ -78,15 +76,22 @@ def things_of(docker: Docker, run_id: str) -> Iterator[Thing]:
 
 
 def things(docker: Docker, label: str = RUN) -> Iterator[Thing]:
-    """All that some run made and that is still there: containers, networks, volumes."""
+    """All that some run made and that is still there: containers, networks, volumes.
+
+    Raises EnvironmentBroken.
+    """
     api, filters = docker.api, {"label": label}
-    for one in api.containers(all=True, filters=filters):
+    with asking("list what runs have made"):
+        containers = api.containers(all=True, filters=filters)
+        networks = api.networks(filters=filters)
+        volumes = api.volumes(filters=filters)["Volumes"] or ()
+    for one in containers:
         name = one["Names"][0].lstrip("/") if one["Names"] else one["Id"]
-        networks = frozenset((one.get("NetworkSettings") or {}).get("Networks") or ())
-        yield Thing("container", one["Id"], name, networks, one["Labels"] or {})
-    for one in api.networks(filters=filters):
+        joined = frozenset((one.get("NetworkSettings") or {}).get("Networks") or ())
+        yield Thing("container", one["Id"], name, joined, one["Labels"] or {})
+    for one in networks:
         yield Thing("network", one["Id"], one["Name"], labels=one["Labels"] or {})
-    for one in api.volumes(filters=filters)["Volumes"] or ():
+    for one in volumes:
         yield Thing("volume", one["Name"], one["Name"], labels=one["Labels"] or {})
 
 
@@ -123,12 +128,13 @@ def remove(docker: Docker, thing: Thing) -> None:
         "network": lambda: api.remove_network(thing.id),
         "volume": lambda: api.remove_volume(thing.id, force=True),
     }
-    try:
-        ways[thing.kind]()
-    except APIError as refusal:
-        if refusal.status_code not in _PASSING:
-            raise EnvironmentBroken(f"cannot remove {thing}: {refusal.explanation}") from refusal
-        time.sleep(0.05)
+    with asking(f"remove {thing}"):
+        try:
+            ways[thing.kind]()
+        except APIError as refusal:
+            if refusal.status_code not in _PASSING:
+                raise
+            time.sleep(0.05)
 
 
 def main() -> None:
@@ -136,19 +142,19 @@ def main() -> None:
     run_id, url, how = sys.argv[1:4]
     left: list[str]
     try:
-        docker = _wait_for_engine(url, ENGINE_BACK_S[how])
-        left = [str(thing) for thing in sweep(docker, run_id, quiet_s=QUIET_S if how == "died" else 0.0)]
-    except (EnvironmentBroken, DockerException, requests.RequestException) as problem:
-        said = problem.message if isinstance(problem, EnvironmentBroken) else str(problem)
-        left = [f"containers, networks or volumes of run {run_id} ({said})"]
+        found = _sweep_when_it_is_back(url, run_id, ENGINE_BACK_S[how], QUIET_S if how == "died" else 0.0)
+        left = [str(thing) for thing in found]
+    except EnvironmentBroken as problem:
+        left = [f"containers, networks or volumes of run {run_id} ({problem.message})"]
     print(json.dumps(left))
 
 
-def _wait_for_engine(url: str, patience_s: float) -> Docker:
+def _sweep_when_it_is_back(url: str, run_id: str, patience_s: float, quiet_s: float) -> list[Thing]:
+    """An engine that is away may come back, and go again meanwhile."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return connect(url)
+            return sweep(connect(url), run_id, quiet_s=quiet_s)
         except EnvironmentBroken:
             if time.monotonic() > deadline:
                 raise
