@@ -94,6 +94,8 @@ def list_images(targets: tuple[str, ...], docker_host: str | None) -> int:
     try:
         engine = room.find_engine_image(docker)
         rows.append((engine.ref, "present", f"link engine: {engine.label}"))
+    except room.Stale as stale:
+        rows.append((stale.ref, "stale", f"link engine: {room.BUILD_HINT}"))
     except EnvironmentBroken as absent:
         rows.append(("link engine", "absent", str(absent.hint or absent)))
     return show(("image", "state", "what"), rows, "no targets/ here or above")
@@ -129,13 +131,15 @@ class _Work:
 
     def _engine(self, ref: str, files: dict[str, Path], question: Sequence[str], answer: str) -> None:
         """Built, and asked whether it runs at all: a program may need a newer C library than the base's."""
-        from harness.target.docker.building import BASE_ARGUMENT, build_image
+        from harness.target.docker.building import BASE, BASE_ARGUMENT, FILES, build_image
         from harness.target.docker.context import Context
         from harness.target.docker.once import output_of
 
+        context = Context(files)
         arguments = {BASE_ARGUMENT: self._base} if self._base else {}
+        labels = {FILES: context.digest(), BASE: self._base or ""}
         with _timed(ref) as done:
-            image = build_image(self._docker, ref, Context(files), _say, arguments, fresh=self._fresh)
+            image = build_image(self._docker, ref, context, _say, arguments, labels, fresh=self._fresh)
             done(image)
         said = output_of(self._docker, ref, question)
         if answer not in said:

@@ -27,8 +27,8 @@ from harness.target.docker.progress import Event, events
 
 Say = Callable[[str], None]
 
-FILES = "org.ledgerquake.files"  # label: the digest of what an image was built from
-BASE = "org.ledgerquake.base"  # label: what was put in the place of the Dockerfile's own base
+FILES = "org.ledgerquake.files"  # label: the digest of what it was built from, ``Context.digest``
+BASE = "org.ledgerquake.base"  # label: what stood in the place of the Dockerfile's own base; "": nothing
 BASE_ARGUMENT = "BASE_IMAGE"
 QUIET_S = 900.0  # pip may be silent for long over a slow line
 LAST_LINES = 12
@@ -65,7 +65,7 @@ def build_target(
     place of an index.
     """
     context = folder_context(Path(build.context), build.dockerfile)
-    labels = {FILES: context.digest()}
+    labels = {FILES: context.digest(build.args), BASE: base or ""}  # not that of an image below it
     arguments = {**outside(context.instructions(), os.environ), **build.args}
     if base is not None:
         if not _declares(context.instructions(), BASE_ARGUMENT):

@@ -19,12 +19,23 @@ from docker.utils import parse_repository_tag
 from harness.errors import EnvironmentBroken
 from harness.experiment.target import Build, TargetSpec
 from harness.target.docker.building import BASE, FILES, Image, Say, build_target, inspect, what_helps
-from harness.target.docker.context import folder_context
+from harness.target.docker.context import Context, folder_context
 from harness.target.docker.endpoint import Docker, asking, is_gone
 from harness.target.docker.once import output_of
 from harness.target.docker.progress import events
+from harness.toxiproxy.image import builtin_files
 
-__all__ = ["EngineImage", "Image", "find_engine_image", "is_stale", "look", "obtain", "obtain_all", "wanted"]
+__all__ = [
+    "EngineImage",
+    "Image",
+    "Stale",
+    "find_engine_image",
+    "is_stale",
+    "look",
+    "obtain",
+    "obtain_all",
+    "wanted",
+]
 
 ENGINE_VARIABLE = "LEDGERQUAKE_TOXIPROXY_IMAGE"
 SERVER = "ledgerquake/toxiproxy"
@@ -34,6 +45,14 @@ PULL_S = 900.0
 BUILD_HINT = "ledgerquake images build (without an image registry: ledgerquake images build --offline)"
 
 Preference = Literal["auto", "server", "builtin"]
+
+
+class Stale(EnvironmentBroken):
+    """An image that was built from other files than those there now. ``ref``: its name."""
+
+    def __init__(self, ref: str, files: str) -> None:
+        super().__init__(f"image {ref} was built from other files than {files} has now", hint=BUILD_HINT)
+        self.ref = ref
 
 
 def look(docker: Docker, ref: str) -> Image | None:
@@ -69,9 +88,10 @@ def obtain(docker: Docker, ref: str, build: Build | None, say: Say, may_build: b
     if build is not None and may_build and not offline:
         say(f"building {ref} from {build.context}")
         return build_target(docker, ref, build, say)
+    if build is not None and stale:
+        raise Stale(ref, build.context)
     if build is not None:
-        why = f"was built from other files than {build.context} has now" if stale else "is not here"
-        raise EnvironmentBroken(f"image {ref} {why}", hint=BUILD_HINT)
+        raise EnvironmentBroken(f"image {ref} is not here", hint=BUILD_HINT)
     return pull(docker, ref, say)
 
 
@@ -142,7 +162,7 @@ def find_engine_image(
 ) -> EngineImage:
     """The engine to use: the image that is named in the environment, the real server's, the built-in one's.
 
-    Raises EnvironmentBroken when there is none.
+    Raises EnvironmentBroken when there is none, Stale for a built-in one of another version of the harness.
     """
     if preference != "builtin":
         if named := os.environ.get(ENGINE_VARIABLE):
@@ -151,6 +171,9 @@ def find_engine_image(
         if found := _newest(docker, SERVER):
             return EngineImage(found, "server", _tag(found), ("-proxy-metrics",))
     if preference != "server" and (found := _newest(docker, BUILTIN)):
+        built = look(docker, found)
+        if built is None or built.labels.get(FILES) != Context(builtin_files()).digest():
+            raise Stale(found, "the harness")
         return EngineImage(found, "builtin", _tag(found), ())
     wanted = {"auto": "of a Toxiproxy engine", "server": "of a Toxiproxy server"}
     raise EnvironmentBroken(

@@ -12,12 +12,15 @@ from docker.errors import ImageNotFound
 from harness.cli.machine import doctor
 from harness.target.docker import endpoint
 from harness.target.docker.building import FILES
+from harness.target.docker.context import Context
 from harness.target.docker.endpoint import Docker
 from harness.target.docker.images import BUILTIN
+from harness.toxiproxy.image import builtin_files
 
 ROOT = Path(__file__).resolve().parents[3]
 STACK = "ledgerquake/billing:dev"
 ENGINE = f"{BUILTIN}:1"
+CURRENT = {FILES: Context(builtin_files()).digest()}
 
 
 class Engine:
@@ -61,7 +64,7 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_engine_with_all_that_a_run_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = told(monkeypatch, Engine(**{STACK: {}, ENGINE: {}}))
+    said = told(monkeypatch, Engine(**{STACK: {}, ENGINE: CURRENT}))
     assert said["Docker"] == "ok 20.10 (API 1.41) at unix:///here.sock, daemon DAEMON"
     assert said["Docker link engine"] == f"ok builtin ({ENGINE})"
     assert said["Docker image"] == f"ok {STACK} (0123456789ab)"
@@ -75,7 +78,7 @@ def test_what_is_absent_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_image_of_other_files_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = told(monkeypatch, Engine(**{STACK: {FILES: "others"}, ENGINE: {}}))
+    said = told(monkeypatch, Engine(**{STACK: {FILES: "others"}, ENGINE: CURRENT}))
     assert said["Docker image"].startswith(f"absent {STACK} was built from other files")
 
 

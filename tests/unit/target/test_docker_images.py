@@ -16,9 +16,10 @@ from harness.errors import EnvironmentBroken
 from harness.experiment.target import Build
 from harness.target.docker import images as room
 from harness.target.docker.building import BASE, FILES, build_target, outside
-from harness.target.docker.context import folder_context
+from harness.target.docker.context import Context, folder_context
 from harness.target.docker.endpoint import Docker
 from harness.target.docker.progress import events
+from harness.toxiproxy.image import builtin_files
 
 DOCKERFILE = "ARG BASE_IMAGE=python:3.11-slim\nFROM ${BASE_IMAGE}\nARG PIP_INDEX_URL\nCOPY app app\n"
 
@@ -105,6 +106,52 @@ def test_the_same_content_is_the_same_context(folder: Path) -> None:
     (folder / "app" / "main.py").write_text("print('here')\n")
     (folder / "app" / "main.py").chmod(0o700)  # may be run now
     assert folder_context(folder).digest() != told
+
+
+def test_what_python_compiles_is_never_sent(folder: Path) -> None:
+    (folder / ".dockerignore").unlink()
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "top.cpython-311.pyc").write_bytes(b"old")
+    (folder / "app" / "bare.pyc").write_bytes(b"old")
+    assert set(folder_context(folder).files) == {"Dockerfile", "app/main.py", "secret.txt"}
+
+
+def test_an_empty_folder_is_sent_and_told(folder: Path) -> None:
+    told = folder_context(folder).digest()
+    (folder / "app" / "data" / "in").mkdir(parents=True, mode=0o700)
+    packed = io.BytesIO()
+    context = folder_context(folder)
+    context.tar(packed)
+    with tarfile.open(fileobj=packed) as tar:
+        sent = tar.getmember("app/data/in")
+    assert sent.isdir() and sent.mode == 0o755 and context.digest() != told
+    assert "app" not in context.files
+
+
+def test_what_cannot_be_read_is_told_by_name(folder: Path) -> None:
+    gone = Context({"Dockerfile": folder / "Dockerfile", "x": folder / "gone.bin"})
+    for attempt in (gone.digest, lambda: gone.tar(io.BytesIO())):
+        with pytest.raises(
+            EnvironmentBroken, match=r"gone\.bin to a build: No such file.*\n.*\.dockerignore"
+        ):
+            attempt()
+    with pytest.raises(EnvironmentBroken, match="nowhere"):
+        folder_context(folder / "nowhere")
+    (folder / ".dockerignore").write_bytes(b"\xff\n")
+    with pytest.raises(EnvironmentBroken, match=r"\.dockerignore is no text in UTF-8"):
+        folder_context(folder)
+
+
+@pytest.mark.parametrize(
+    "now", [{"args": {"COLOUR": "blue"}}, {"args": {}}, {"dockerfile": "app/main.py"}], ids=str
+)
+def test_another_recipe_makes_an_image_stale(folder: Path, now: dict[str, Any]) -> None:
+    engine = Engine()
+    build = Build(context=str(folder), args={"COLOUR": "red", "SHAPE": "round"})
+    image = build_target(docker(engine), "a:1", build, quiet)
+    turned = Build(context=str(folder), args={"SHAPE": "round", "COLOUR": "red"})
+    assert not room.is_stale(image, turned)
+    assert room.is_stale(image, build.model_copy(update=now))
 
 
 def test_an_image_that_is_here_is_taken_as_it_is(folder: Path) -> None:
@@ -246,6 +293,9 @@ def test_the_way_out_is_told_to_a_build_and_nothing_else_of_the_environment() ->
     }
 
 
+CURRENT = {FILES: Context(builtin_files()).digest()}
+
+
 @pytest.fixture
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(room.ENGINE_VARIABLE, raising=False)
@@ -256,7 +306,7 @@ def test_the_newest_real_server_comes_before_the_built_in_one() -> None:
     engine = Engine()
     with pytest.raises(EnvironmentBroken, match="ledgerquake images build"):
         room.find_engine_image(docker(engine))
-    engine.held[f"{room.BUILTIN}:2.12.0-builtin"] = {}
+    engine.held[f"{room.BUILTIN}:2.12.0-builtin"] = CURRENT
     assert room.find_engine_image(docker(engine)).label == "builtin"
     with pytest.raises(EnvironmentBroken, match="Toxiproxy server"):
         room.find_engine_image(docker(engine), "server")
@@ -265,6 +315,15 @@ def test_the_newest_real_server_comes_before_the_built_in_one() -> None:
     assert (found.ref, found.kind, found.label) == (f"{room.SERVER}:2.12.0", "server", "server 2.12.0")
     assert found.arguments == ("-proxy-metrics",)
     assert room.find_engine_image(docker(engine), "builtin").arguments == ()
+
+
+@pytest.mark.usefixtures("unnamed")
+@pytest.mark.parametrize("labels", [{}, {FILES: "those of last week"}])
+def test_a_built_in_engine_of_other_files_is_refused(labels: dict[str, str]) -> None:
+    engine = Engine()
+    engine.held[f"{room.BUILTIN}:1"] = labels
+    with pytest.raises(room.Stale, match=r"built from other files than the harness has now\n.*images build"):
+        room.find_engine_image(docker(engine))
 
 
 @pytest.mark.parametrize(
