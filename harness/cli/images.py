@@ -87,7 +87,7 @@ def list_images(targets: tuple[str, ...], docker_host: str | None) -> int:
     specs = _targets(targets)
     docker = connect(docker_host)
     rows = [
-        (ref, *_state(room.look(docker, ref), recipe, room.is_stale))
+        (ref, *_state(room.look(docker, ref), recipe))
         for spec in specs
         for ref, recipe in room.wanted(spec).items()
     ]
@@ -188,13 +188,17 @@ def _targets(names: Sequence[str]) -> list[TargetSpec]:
     return [load_target(folder) for folder in folders]
 
 
-def _state(
-    image: Image | None, recipe: Build | None, is_stale: Callable[[Image, Build], bool]
-) -> tuple[str, str]:
+def _state(image: Image | None, recipe: Build | None) -> tuple[str, str]:
+    from harness.target.docker.images import is_from_elsewhere, is_stale
+
     built = f"built from {recipe.context}" if recipe else "pulled"
     if image is None:
         return "absent", built
-    return ("stale" if recipe and is_stale(image, recipe) else "present"), built
+    if recipe is None:
+        return "present", built
+    if is_from_elsewhere(image):
+        return "present", f"built elsewhere; {recipe.context} may have changed since"
+    return ("stale" if is_stale(image, recipe) else "present"), built
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from docker.errors import APIError
 from harness.errors import EnvironmentBroken
 from harness.experiment.target import Build
 from harness.target.docker.context import Context, folder_context
-from harness.target.docker.endpoint import Docker, asking
+from harness.target.docker.endpoint import Docker, asking, is_gone
 from harness.target.docker.progress import Event, events
 
 Say = Callable[[str], None]
@@ -92,7 +92,7 @@ def build_image(
     """Build ``context`` and call it ``ref``. Each step is told to ``say``. ``fresh``: nothing is taken
     from earlier builds."""
     what = f"build {ref}"
-    before = _held(docker, ref)
+    before = look(docker, ref)
     last: deque[str] = deque(maxlen=LAST_LINES)
     step = "the beginning"
     with asking(what), TemporaryFile(prefix="ledgerquake-context-") as packed:
@@ -109,15 +109,9 @@ def build_image(
                 elif line.strip():
                     last.append(line.rstrip())
         image = inspect(docker, ref)
-    if before not in (None, image.id):
-        _remove_superseded(docker, str(before))
+    if before is not None and before.id != image.id:
+        _remove_superseded(docker, before.id)
     return image
-
-
-def _held(docker: Docker, ref: str) -> str | None:
-    """The id of what bears that name now."""
-    with asking(f"look for image {ref}"):
-        return next((str(found["Id"]) for found in docker.api.images(name=ref)), None)
 
 
 def _remove_superseded(docker: Docker, image_id: str) -> None:
@@ -125,6 +119,17 @@ def _remove_superseded(docker: Docker, image_id: str) -> None:
     with suppress(APIError):
         if not inspect(docker, image_id).tags:
             docker.api.remove_image(image_id)
+
+
+def look(docker: Docker, ref: str) -> Image | None:
+    """The image of that name, when the engine has it."""
+    with asking(f"look for image {ref}"):
+        try:
+            return inspect(docker, ref)
+        except APIError as refusal:
+            if is_gone(refusal):
+                return None
+            raise
 
 
 def inspect(docker: Docker, ref: str) -> Image:

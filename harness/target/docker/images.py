@@ -18,9 +18,9 @@ from docker.utils import parse_repository_tag
 
 from harness.errors import EnvironmentBroken
 from harness.experiment.target import Build, TargetSpec
-from harness.target.docker.building import BASE, FILES, Image, Say, build_target, inspect, what_helps
+from harness.target.docker.building import BASE, FILES, Image, Say, build_target, look, what_helps
 from harness.target.docker.context import Context, folder_context
-from harness.target.docker.endpoint import Docker, asking, is_gone
+from harness.target.docker.endpoint import Docker, asking
 from harness.target.docker.once import output_of
 from harness.target.docker.progress import events
 from harness.toxiproxy.image import builtin_files
@@ -30,6 +30,7 @@ __all__ = [
     "Image",
     "Stale",
     "find_engine_image",
+    "is_from_elsewhere",
     "is_stale",
     "look",
     "obtain",
@@ -55,17 +56,6 @@ class Stale(EnvironmentBroken):
         self.ref = ref
 
 
-def look(docker: Docker, ref: str) -> Image | None:
-    """The image of that name, when the engine has it."""
-    with asking(f"look for image {ref}"):
-        try:
-            return inspect(docker, ref)
-        except APIError as refusal:
-            if is_gone(refusal):
-                return None
-            raise
-
-
 def is_stale(image: Image, build: Build) -> bool:
     """Whether the folder or the recipe has changed since. One that was not built by the harness (plain
     Compose) does not tell, and is taken as it is."""
@@ -74,8 +64,14 @@ def is_stale(image: Image, build: Build) -> bool:
     return known is not None and known != context.digest(build.args)
 
 
+def is_from_elsewhere(image: Image) -> bool:
+    """Built by something else (plain Compose): of which files, nobody knows."""
+    return FILES not in image.labels
+
+
 def obtain(docker: Docker, ref: str, build: Build | None, say: Say, may_build: bool = True) -> Image:
-    """The image: as it is here, else built where the target says how, else pulled.
+    """The image: as it is here, else built where the target says how, else pulled. Without ``may_build``
+    neither is done, for both may take minutes: only what is here is good.
 
     One that was built from other files than those there now is no good: a verdict about code that nobody
     has in front of them misleads. Raises EnvironmentBroken when it cannot be had.
@@ -83,6 +79,8 @@ def obtain(docker: Docker, ref: str, build: Build | None, say: Say, may_build: b
     image = look(docker, ref)
     stale = image is not None and build is not None and is_stale(image, build)
     if image is not None and not stale:
+        if build is not None and is_from_elsewhere(image):
+            say(f"{ref} was built elsewhere: nobody knows whether {build.context} has changed since")
         return image
     offline = image is not None and image.labels.get(BASE)  # registry and index may be out of reach
     if build is not None and may_build and not offline:
@@ -90,13 +88,14 @@ def obtain(docker: Docker, ref: str, build: Build | None, say: Say, may_build: b
         return build_target(docker, ref, build, say)
     if build is not None and stale:
         raise Stale(ref, build.context)
-    if build is not None:
-        raise EnvironmentBroken(f"image {ref} is not here", hint=BUILD_HINT)
+    if build is not None or not may_build:
+        hint = BUILD_HINT if build is not None else f"docker pull {ref}"
+        raise EnvironmentBroken(f"image {ref} is not here", hint=hint)
     return pull(docker, ref, say)
 
 
 def obtain_all(docker: Docker, spec: TargetSpec, say: Say, may_build: bool = True) -> dict[str, Image]:
-    """The image of every service, by service; each image is seen to once."""
+    """The image of every service, by service; each image is seen to once, as ``obtain`` does it."""
     without = sorted(service.name for service in spec.services.values() if service.image is None)
     if without:
         raise EnvironmentBroken(

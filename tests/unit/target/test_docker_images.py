@@ -19,8 +19,10 @@ from harness.target.docker.building import BASE, FILES, build_target, outside
 from harness.target.docker.context import Context, folder_context
 from harness.target.docker.endpoint import Docker
 from harness.target.docker.progress import events
+from harness.target.folder import load_target
 from harness.toxiproxy.image import builtin_files
 
+TINY = Path(__file__).parents[2] / "conformance" / "runtime" / "target"
 DOCKERFILE = "ARG BASE_IMAGE=python:3.11-slim\nFROM ${BASE_IMAGE}\nARG PIP_INDEX_URL\nCOPY app app\n"
 
 
@@ -44,11 +46,15 @@ class Engine:
             return {"Id": ref, "RepoTags": self.tags[ref.removeprefix("sha256:")]}
         if name not in self.held:
             raise ImageNotFound(f"no such image: {ref}")
-        return {"Id": f"sha256:{name}", "Config": {"Labels": self.held[name]}, "RepoTags": [name]}
+        return {
+            "Id": self.ids.get(name, f"sha256:{name}"),
+            "Config": {"Labels": self.held[name]},
+            "RepoTags": [name],
+        }
 
     def images(self, name: str) -> list[dict[str, Any]]:
         found = [ref for ref in self.held if ref == name or ref.split(":")[0] == name]
-        return [{"Id": self.ids.get(ref, f"sha256:{ref}"), "RepoTags": [ref]} for ref in found]
+        return [{"Id": f"sha256:{ref}", "RepoTags": [ref]} for ref in found]
 
     def remove_image(self, image: str) -> None:
         self.removed.append(image)
@@ -59,7 +65,9 @@ class Engine:
         self.built.append({"tag": tag, **options})
         yield from self.report
         if not any("error" in event for event in self.report):
-            self.held[tag] = options["labels"]
+            name = tag if ":" in tag else f"{tag}:latest"
+            self.held[name] = options["labels"]
+            self.ids.pop(name, None)
 
     def pull(self, repository: str, tag: str, **options: Any) -> Iterator[dict[str, str]]:
         self.pulled.append((repository, tag))
@@ -85,6 +93,10 @@ def docker(engine: Engine) -> Docker:
 
 def quiet(line: str) -> None:
     pass
+
+
+def quiet_only(line: str) -> None:
+    pytest.fail(f"nothing is to be said: {line}")
 
 
 def test_only_what_is_needed_is_sent(folder: Path) -> None:
@@ -175,7 +187,33 @@ def test_nothing_is_built_where_that_is_not_allowed(folder: Path) -> None:
     engine = Engine()
     with pytest.raises(EnvironmentBroken, match=r"image a:1 is not here\n.*ledgerquake images build"):
         room.obtain(docker(engine), "a:1", Build(context=str(folder)), quiet, may_build=False)
+    with pytest.raises(EnvironmentBroken, match=r"image b is not here\n.*docker pull b"):
+        room.obtain(docker(engine), "b", None, quiet, may_build=False)
     assert not engine.built and not engine.pulled
+
+
+def test_a_whole_target_is_built_unless_that_is_not_allowed(folder: Path) -> None:
+    tiny = load_target(TINY)
+    recipe = Build(context=str(folder))
+    services = {
+        name: service.model_copy(update={"image": "a:1", "build": recipe})
+        for name, service in tiny.services.items()
+    }
+    spec = tiny.model_copy(update={"services": services})
+    engine = Engine()
+    with pytest.raises(EnvironmentBroken, match="is not here"):
+        room.obtain_all(docker(engine), spec, quiet, may_build=False)
+    images = room.obtain_all(docker(engine), spec, quiet)
+    assert set(images) == set(services) and len(engine.built) == 1
+
+
+def test_an_image_that_was_built_elsewhere_is_told(folder: Path) -> None:
+    said: list[str] = []
+    room.obtain(docker(Engine(a_1={})), "a:1", Build(context=str(folder)), said.append)
+    assert said == [f"a:1 was built elsewhere: nobody knows whether {folder} has changed since"]
+    room.obtain(docker(Engine(a_1={})), "a:1", None, quiet_only)
+    current = {FILES: folder_context(folder).digest()}
+    room.obtain(docker(Engine(a_1=current)), "a:1", Build(context=str(folder)), quiet_only)
 
 
 def test_an_image_of_other_files_is_built_again_or_refused(folder: Path) -> None:
@@ -355,3 +393,35 @@ def test_what_a_build_supersedes_goes_unless_another_name_holds_it(folder: Path,
     engine.ids["a:1"] = "sha256:old"
     build_target(docker(engine), "a:1", Build(context=str(folder)), quiet)
     assert engine.removed == ([] if other_name else ["sha256:old"])
+
+
+def test_a_name_without_a_tag_supersedes_its_latest_and_no_other(folder: Path) -> None:
+    engine = Engine(a_1={}, a_latest={})
+    engine.ids = {"a:1": "sha256:other", "a:latest": "sha256:old"}
+    engine.tags = {"other": [], "old": []}
+    build_target(docker(engine), "a", Build(context=str(folder)), quiet)
+    assert engine.removed == ["sha256:old"]
+
+
+def test_an_image_without_a_base_of_its_own_inherits_no_offline_one(folder: Path) -> None:
+    engine = Engine()
+    image = build_target(docker(engine), "a:1", Build(context=str(folder)), quiet)
+    assert image.labels[BASE] == ""
+    (folder / "app" / "main.py").write_text("print('changed')\n")
+    room.obtain(docker(engine), "a:1", Build(context=str(folder)), quiet)
+    assert len(engine.built) == 2
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_fresh_takes_nothing_from_earlier_builds(folder: Path, fresh: bool) -> None:
+    engine = Engine()
+    build_target(docker(engine), "a:1", Build(context=str(folder)), quiet, fresh=fresh)
+    assert engine.built[0]["nocache"] is fresh
+
+
+def test_a_pull_that_goes_on_and_on_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "PULL_S", 0.0)
+    engine = Engine()
+    engine.report = [{"status": "Downloading"}] * 3
+    with pytest.raises(EnvironmentBroken, match="cannot pull image a:1: not here after 0 s"):
+        room.pull(docker(engine), "a:1", quiet)
