@@ -29,7 +29,7 @@ from harness.target.docker.sweep import things
 from harness.target.folder import load_target
 from harness.target.supervisor import Supervisor
 from tests.conformance.runtime.conftest import TARGET as TINY
-from tests.docker_here import build_small, docker_here
+from tests.docker_here import build_small, docker_ground, docker_here
 from tests.integration.harness_run import ledgerquake, processes_of, wait_until
 from tests.integration.test_left_behind import Watched
 from tests.private_engine import PrivateEngine, private_engine
@@ -48,7 +48,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]
     build_small(TINY, "ledgerquake/tiny:test")
     made = private_engine(tmp_path_factory.mktemp("engine"))
     try:
-        made.load(["ledgerquake/tiny:test", find_engine_image(machine, "builtin").ref], machine)
+        made.load(["ledgerquake/tiny:test", docker_ground().engine.ref], machine)
         yield made
     finally:
         made.close()
@@ -202,7 +202,7 @@ def test_a_full_disk_of_the_harness_is_told(engine: PrivateEngine) -> None:
 # --- what somebody else has taken -------------------------------------------------------------------
 def break_ground(engine: PrivateEngine, supervisor: Supervisor, undo: ExitStack) -> None:
     docker = engine.docker()
-    ground = DockerGround(docker, find_engine_image(docker, "builtin"))
+    ground = DockerGround(docker, find_engine_image(docker))
     ground.break_ground(load_target(TINY), supervisor, 1, print, undo.callback).runtime.deploy()
 
 
