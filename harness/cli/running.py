@@ -226,11 +226,12 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 @click.command()
-def cleanup() -> int:
+@click.option("--docker-host", metavar="URL", help="Another Docker engine than the local socket.")
+def cleanup(docker_host: str | None) -> int:
     """Remove whatever a dead run left. Living runs are not touched."""
     from harness.run import cleanup as cleaning
 
-    removed = cleaning.cleanup()
+    removed = cleaning.cleanup(docker_host, lambda note: click.echo(note, err=True))
     for line in removed:
         click.echo(f"removed {line}")
     if not removed:

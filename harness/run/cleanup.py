@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import EnvironmentBroken
@@ -22,16 +23,17 @@ KILL_PATIENCE_S = 10.0
 UNOWNED_AGE_S = 10.0  # a folder without an owner may be just coming into being
 
 
-def cleanup() -> list[str]:
+def cleanup(docker_host: str | None = None, tell: Callable[[str], object] = lambda note: None) -> list[str]:
     """Remove what is left of dead runs of this user; one line per thing removed.
 
+    ``tell`` is given what could not be looked at: an engine that is there and does not answer.
     Living runs are not touched. Raises EnvironmentBroken naming all that could not be removed, after
     everything else has been.
     """
     done: list[str] = []
     failed: list[str] = []
     _clean_folders(done, failed)
-    _clean_engine(done, failed)
+    _clean_engine(docker_host, done, failed, tell)
     if failed:
         raise EnvironmentBroken("could not remove: " + "; ".join(failed), hint=_removed(done))
     return done
@@ -50,16 +52,20 @@ def _clean_folders(done: list[str], failed: list[str]) -> None:
             failed.append(problem.message)
 
 
-def _clean_engine(done: list[str], failed: list[str]) -> None:
+def _clean_engine(
+    docker_host: str | None, done: list[str], failed: list[str], tell: Callable[[str], object]
+) -> None:
     """What dead runs left on the Docker engine of this machine, where there is one."""
-    from harness.target.docker.endpoint import connect
+    from harness.target.docker.endpoint import connect, is_there
     from harness.target.docker.labels import RUN, Claim
     from harness.target.docker.sweep import sweep, things, things_of
 
     try:
-        docker = connect()
-    except EnvironmentBroken:
-        return  # no engine that could hold anything
+        docker = connect(docker_host)
+    except EnvironmentBroken as problem:
+        if is_there(docker_host):
+            tell(f"containers were not looked for: {problem.message}")
+        return
     try:
         claims = {thing.labels.get(RUN, ""): Claim.read(thing.labels) for thing in things(docker)}
         dead = [run_id for run_id, claim in claims.items() if claim is not None and claim.is_dead()]

@@ -52,8 +52,10 @@ class Life(Generic[ChildT]):
     @property
     def uninvited_end(self) -> bool:
         """It ended, and before anybody asked for it."""
+        if not self.over:  # asked first: a child may learn of its end by that
+            return False
         ended_ns = self.child.ended_ns
-        return self.over and ended_ns is not None and (self.invited_ns is None or ended_ns < self.invited_ns)
+        return ended_ns is not None and (self.invited_ns is None or ended_ns < self.invited_ns)
 
     @property
     def status(self) -> Status:

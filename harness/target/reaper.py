@@ -9,7 +9,7 @@ Requests and answers are JSON lines::
     {"id", "op": "spawn", "name", "argv", "env", "cwd", "log"}     -> {"id", "child", "pid"}
     {"id", "op": "signal", "child", "number"}                      -> {"id", "sent"}
     {"id", "op": "kill" | "pause" | "resume", "child"}             -> {"id", "processes"}
-    {"id", "op": "will", "argv", "env", "patience_s"}              -> {"id"}
+    {"id", "op": "will", "argv", "env", "patience_s": {"ended", "died"}} -> {"id"}
     {"id", "op": "end"}                                            -> {"id", "left"}
     any of them that fails                                         -> {"id", "error"}
     {"event": "exit", "child", "code", "at_ns"}                    when a service and its tree are gone
@@ -211,9 +211,11 @@ class Reaper:
 
         With processes left over the folder stays, so that ``ledgerquake cleanup`` finds both.
         """
-        if not _kill_all(KILL_PATIENCE_S):
-            return [f"process {process.pid}" for process in proctree.descendants(os.getpid())]
-        left = [thing for will in self._wills for thing in _carry_out(will, how)]
+        gone = _kill_all(KILL_PATIENCE_S)
+        left = [f"process {process.pid}" for process in proctree.descendants(os.getpid())]
+        left += [thing for will in self._wills for thing in _carry_out(will, how)]
+        if not gone:
+            return left
         try:
             remove_scratch(self._scratch)
         except OSError as problem:
@@ -229,7 +231,7 @@ def _carry_out(will: Message, how: str) -> list[str]:
             env=will["env"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            timeout=will["patience_s"],
+            timeout=will["patience_s"][how],
             check=True,
         )
         return [str(thing) for thing in json.loads(done.stdout)]

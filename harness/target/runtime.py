@@ -155,7 +155,8 @@ class Usage:
     """The kernel's counters for a service since it started.
 
     ``periods`` are scheduling periods under a processor limit, ``throttled`` those in which it was held
-    back. ``memory_refused``: how often it asked for more memory than its limit.
+    back. ``memory_refused``: how often it reached its memory limit; ``oom_kills``: how many of its processes
+    were killed for that.
     """
 
     cpu_ns: int
@@ -163,6 +164,7 @@ class Usage:
     throttled: int
     memory_bytes: int
     memory_refused: int
+    oom_kills: int = 0
 
 
 @runtime_checkable

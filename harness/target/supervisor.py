@@ -114,6 +114,7 @@ class Supervisor:
         self._pending: dict[int, _Pending] = {}
         self._children: dict[int, SupervisedChild] = {}
         self._last_id = 0
+        self._end_patience_s = END_PATIENCE_S
         self._gone = threading.Event()
         self._closed = False
         self._first = _Pending()
@@ -176,12 +177,14 @@ class Supervisor:
         with self._lock:
             return self._child(answer["child"], answer["pid"])
 
-    def bequeath(self, argv: Sequence[str], env: Mapping[str, str], patience_s: float) -> None:
+    def bequeath(self, argv: Sequence[str], env: Mapping[str, str], patience_s: Mapping[str, float]) -> None:
         """Have a command run when the run is over, however it ends (see ``harness.target.reaper``).
 
-        Say so before the first thing exists that only the command can remove.
+        Say so before the first thing exists that only the command can remove. ``patience_s``: how long it
+        may take when the harness ``ended``, and when it ``died``.
         """
-        self.ask("will", argv=list(argv), env={**env, RUN_VARIABLE: self.run_id}, patience_s=patience_s)
+        self.ask("will", argv=list(argv), env={**env, RUN_VARIABLE: self.run_id}, patience_s=dict(patience_s))
+        self._end_patience_s += patience_s["ended"]
 
     def ask(self, op: str, **arguments: Any) -> Message:
         """One request and its answer. Raises EnvironmentBroken when it fails or nobody answers."""
@@ -194,7 +197,7 @@ class Supervisor:
                 self._write({"id": number, "op": op, **arguments})
             else:
                 pending.came.set()
-        patience_s = END_PATIENCE_S if op == "end" else ANSWER_PATIENCE_S
+        patience_s = self._end_patience_s if op == "end" else ANSWER_PATIENCE_S
         if not pending.came.wait(patience_s):
             raise EnvironmentBroken(f"the supervisor did not answer {op!r} within {patience_s:g} s")
         if not pending.answer:
@@ -216,7 +219,7 @@ class Supervisor:
         if self.alive:
             left = self.ask("end").get("left", [])
         self._link.close()
-        self._process.wait(END_PATIENCE_S)
+        self._process.wait(self._end_patience_s)
         self._reader.join(1)
         if self.scratch.exists() and not left:
             left = [str(self.scratch)]

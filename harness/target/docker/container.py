@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from harness.target.runtime import Limits
 CPU_PERIOD_US = 100_000
 NO_MEMORY_LIMIT = 1 << 62  # a limit can be raised, not taken away
 END_PATIENCE_S = 15.0
+DYING_S = 1.0
 POLL_S = 0.01
 LOG_BYTES = "64m"
 _NEVER = "0001-01-01"
@@ -136,13 +137,20 @@ class Container:
             time.sleep(POLL_S)
 
     def pause(self) -> None:
-        """Frozen already is fine."""
+        """Frozen already is fine. Raises EnvironmentBroken when it ended meanwhile."""
         with asking(f"freeze the container {self.order.name}"):
             _unless(lambda: self._docker.api.pause(self.id), 409)
+        self._must_be("paused", "freeze")
 
     def resume(self) -> None:
+        """Not frozen is fine."""
         with asking(f"let the container {self.order.name} go on"):
-            _unless(lambda: self._docker.api.unpause(self.id), 409)
+            _unless(lambda: self._docker.api.unpause(self.id), 409, 500)
+
+    def _must_be(self, status: ContainerStatus, what: str) -> None:
+        """A 409 says that there was nothing to do, or that nothing can be done."""
+        if (seen := self.look()).status != status:
+            raise EnvironmentBroken(f"cannot {what} the container {self.order.name}: it is {seen.status}")
 
     def remove(self) -> None:
         with asking(f"remove the container {self.order.name}"):
@@ -168,6 +176,14 @@ class Container:
 
     def set_limits(self, limits: Limits) -> None:
         """Raises EnvironmentBroken, for instance where more memory is in use than the new limit."""
+        try:
+            self._update(limits)
+        except EnvironmentBroken:  # one that is just ending takes no limit; one that has ended does
+            if self.wait_ended(DYING_S) is None:
+                raise
+            self._update(limits)
+
+    def _update(self, limits: Limits) -> None:
         with asking(f"limit the container {self.order.name}"):
             self._docker.api.update_container(
                 self.id,
@@ -229,7 +245,7 @@ def _networking(docker: Docker, plugs: Sequence[Plug]) -> Any:
     return api.create_networking_config(ends)
 
 
-def _unless(do: Any, *states: int) -> None:
+def _unless(do: Callable[[], object], *states: int) -> None:
     """Do it; answers with these codes mean that there was nothing to do."""
     try:
         do()

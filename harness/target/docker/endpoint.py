@@ -21,7 +21,7 @@ from harness.errors import EnvironmentBroken, InputError, LedgerquakeError
 
 LOCAL = "unix:///var/run/docker.sock"
 HOST_VARIABLE = "LEDGERQUAKE_DOCKER_HOST"
-ANSWER_TIMEOUT_S = 20
+ANSWER_TIMEOUT_S = 60  # a container in eighty networks takes twenty to start on a small machine
 
 
 class EngineGone(EnvironmentBroken):
@@ -91,6 +91,13 @@ def connect(named: str | None = None, timeout_s: int = ANSWER_TIMEOUT_S) -> Dock
         return Docker(
             api, url, str(about["ID"]), str(about["ServerVersion"]), str(api.api_version), _apart(about)
         )
+
+
+def is_there(named: str | None = None) -> bool:
+    """Whether there is an engine that might answer this user: a socket that is missing, or closed to the
+    user, has made nothing."""
+    url = endpoint(named)
+    return not url.startswith("unix://") or os.access(url.removeprefix("unix://"), os.W_OK)
 
 
 def _apart(about: Mapping[str, Any]) -> str | None:

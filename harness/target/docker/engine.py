@@ -115,7 +115,8 @@ class ContainerEngine:
         return EnvironmentBroken(
             f"the containers are out of reach: the one with {self.host} runs, but not on this machine",
             hint="run the harness where the containers run: not beside a rootless engine, one in a virtual "
-            "machine or on another host; from within a container, with host network and host processes. "
+            "machine or on another host; from within a container, with the host's network, processes and "
+            "control groups. "
             "--runtime process needs no engine",
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.target.runtime import Address, Usage
+from harness.target.runtime import Address, Limits, Usage
 
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
@@ -36,12 +36,12 @@ def has_address(pid: int, address: str) -> bool:
 
 
 def interfaces(pid: int) -> tuple[str, ...]:
-    """Network interfaces that a process sees, loopback aside; none when it is gone."""
-    try:
-        lines = (PROC / str(pid) / "net" / "dev").read_text().splitlines()[2:]
-    except OSError:
-        return ()
-    return tuple(sorted(name for line in lines if (name := line.partition(":")[0].strip()) != "lo"))
+    """Network interfaces with a route of their own, loopback aside; none when the process is gone.
+
+    Some kernels put tunnel devices into every namespace: they lead nowhere.
+    """
+    lines = _read(PROC / str(pid) / "net" / "route").splitlines()[1:]
+    return tuple(sorted({line.split()[0] for line in lines} - {"lo"}))
 
 
 def remote_ends(pid: int) -> frozenset[Address]:
@@ -87,6 +87,7 @@ def usage(pid: int) -> Usage | None:
             throttled=cpu.get("nr_throttled", 0),
             memory_bytes=_number(unified / "memory.current"),
             memory_refused=_table(unified / "memory.events").get("max", 0),
+            oom_kills=_table(unified / "memory.events").get("oom_kill", 0),
         )
     cpu_group, memory_group = _group(pid, "cpu"), _group(pid, "memory")
     account = _group(pid, "cpuacct")
@@ -99,27 +100,27 @@ def usage(pid: int) -> Usage | None:
         throttled=cpu.get("nr_throttled", 0),
         memory_bytes=_number(memory_group / "memory.usage_in_bytes"),
         memory_refused=_number(memory_group / "memory.failcnt"),
+        oom_kills=_table(memory_group / "memory.oom_control").get("oom_kill", 0),
     )
 
 
-def cpu_limit(pid: int) -> float | None:
-    """Processors that its control group may use; None: all."""
+def limits(pid: int) -> Limits | None:
+    """What its control groups may use; None when they cannot be seen: it is gone, or stands elsewhere."""
     unified = _group(pid, "")
     if unified is not None and (unified / "cpu.max").exists():
-        quota, period = _read(unified / "cpu.max").split()
-        return None if quota == "max" else int(quota) / int(period)
-    group = _group(pid, "cpu")
-    quota_us = _number(group / "cpu.cfs_quota_us") if group is not None else -1
-    return quota_us / _number(group / "cpu.cfs_period_us") if group is not None and quota_us > 0 else None
-
-
-def memory_limit(pid: int) -> int | None:
-    """Bytes that its control group may hold; None: as many as there are."""
-    unified = _group(pid, "")
-    if unified is not None and (unified / "memory.max").exists():
-        return _real_limit(_number(unified / "memory.max"))  # "max" counts as 0
-    group = _group(pid, "memory")
-    return _real_limit(_number(group / "memory.limit_in_bytes")) if group is not None else None
+        words = _read(unified / "cpu.max").split()
+        quota, period = (words[0], int(words[1])) if len(words) == 2 else ("", 0)
+        memory = _read(unified / "memory.max")
+    else:
+        cpu_group, memory_group = _group(pid, "cpu"), _group(pid, "memory")
+        if cpu_group is None or memory_group is None:
+            return None
+        quota, period = _read(cpu_group / "cpu.cfs_quota_us"), _number(cpu_group / "cpu.cfs_period_us")
+        memory = _read(memory_group / "memory.limit_in_bytes")
+    if not period or not quota or not memory:
+        return None
+    cpus = int(quota) / period if quota.isdigit() else None  # "max" and -1: all there are
+    return Limits(cpus, _real_limit(int(memory)) if memory.isdigit() else None)
 
 
 def _real_limit(limit_bytes: int) -> int | None:
@@ -131,8 +132,9 @@ def _group(pid: int, controller: str) -> Path | None:
     """The folder of a process's control group; ``""`` is the unified hierarchy."""
     for numbers, names, path in _memberships(pid):
         if controller in names.split(",") and (controller or numbers == "0"):
-            folder = (CGROUP / names if controller else CGROUP) / path.lstrip("/")
-            return folder if folder.exists() else None
+            roots = (CGROUP / names, CGROUP / controller)  # a link, where several share one hierarchy
+            folders = (root / path.lstrip("/") for root in roots)
+            return next((folder for folder in folders if folder.exists()), None)
     return None
 
 

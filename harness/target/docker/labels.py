@@ -26,8 +26,9 @@ _MACHINE_ID = Path("/etc/machine-id")
 
 @dataclass(frozen=True)
 class Claim:
-    """Which run, on which machine, in which view of its processes. ``owner``: see ``scratch.Owner``."""
+    """Which run, whose, on which machine, in which view of processes. ``owner``: see ``scratch.Owner``."""
 
+    user: int
     machine: str
     pid_namespace: int
     owner: Owner
@@ -38,26 +39,24 @@ class Claim:
         owner = read_owner(scratch)
         if owner is None:
             raise EnvironmentBroken(f"{scratch} says nothing about its owner")
-        return cls(_machine(), _pid_namespace(), owner)
+        return cls(os.getuid(), _machine(), _pid_namespace(), owner)
 
     @classmethod
     def read(cls, labels: Mapping[str, str]) -> Claim | None:
         """What an object's labels say; None where they say nothing that can be read."""
         try:
             written: dict[str, Any] = json.loads(labels[OWNER])
-            return cls(
-                str(written["machine"]), int(written["pid_namespace"]), Owner(**dict(written["owner"]))
-            )
+            owner = Owner(**dict(written["owner"]))
+            return cls(int(written["user"]), str(written["machine"]), int(written["pid_namespace"]), owner)
         except (LookupError, ValueError, TypeError):
             return None
 
     def labels(self) -> dict[str, str]:
-        claim = {"machine": self.machine, "pid_namespace": self.pid_namespace, "owner": asdict(self.owner)}
-        return {RUN: self.owner.run_id, OWNER: json.dumps(claim)}
+        return {RUN: self.owner.run_id, OWNER: json.dumps(asdict(self))}
 
     def is_dead(self) -> bool | None:
-        """Whether that run is over; None where that cannot be seen from here (another machine)."""
-        if self.machine != _machine() or self.pid_namespace != _pid_namespace():
+        """Whether that run is over; None where that cannot be seen: another user's, another machine's."""
+        if self.user != os.getuid() or self.machine != _machine() or self.pid_namespace != _pid_namespace():
             return None
         return not (self.owner.harness_lives() or self.owner.supervisor_lives())
 

@@ -29,7 +29,8 @@ class Segment:
 
     @property
     def name(self) -> str:
-        return f"{self.client}-{self.slot}" if self.slot else self.client
+        """Not the name of any other service: those have no dot."""
+        return f"{self.client}.{self.slot}" if self.slot else self.client
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class DockerRuntime(Deployment[Incarnation]):
         self._supervisor.bequeath(
             [sys.executable, "-I", "-c", _SWEEP.format(root=_PACKAGE_ROOT), self._run_id, self._docker.url],
             environment,
-            max(sweep.PATIENCE_S.values()),
+            sweep.PATIENCE_S,
         )
 
     def _make_networks(self) -> None:
@@ -220,7 +220,7 @@ class DockerRuntime(Deployment[Incarnation]):
     def log(self, service: str) -> Path:
         one, container = self._one(service), self._containers.get(service)
         if container is not None and not self._down:
-            one.log.write_text(self._earlier.get(service, "") + container.log(), encoding="utf-8")
+            _keep(one.log, self._earlier.get(service, "") + container.log())
         return one.log
 
     def deaths(self) -> tuple[Death, ...]:
@@ -258,7 +258,9 @@ class DockerRuntime(Deployment[Incarnation]):
         """Asked in a container that runs; which one does not matter to a target of one image."""
         if self.spec.versions is None:
             return {}
-        running = next(name for name, one in self._services.items() if one.running is not None)
+        running = next((name for name, one in self._services.items() if one.running is not None), None)
+        if running is None:
+            raise EnvironmentBroken("no service runs that could be asked for versions")
         code, said = self._containers[running].run(split(self.spec.versions))
         return read_versions(self.spec.versions, code, said)
 
@@ -422,3 +424,10 @@ class DockerRuntime(Deployment[Incarnation]):
             list(pool.map(self.log, self._containers))
         if self._engine is not None:
             self._engine.keep_log()
+
+
+def _keep(file: Path, text: str) -> None:
+    """All at once: another thread may be reading."""
+    draft = file.with_name(f".{file.name}.{threading.get_ident()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.target.docker.endpoint import Docker, asking
 POOL_VARIABLE = "LEDGERQUAKE_SUBNETS"
 POOL = "198.18.0.0/15"
 PREFIX = 28
+WIDEST = 8  # a default route, or the halves of one that a VPN puts there
 _ROUTES = Path("/proc/net/route")
 
 
@@ -51,7 +53,7 @@ def candidates(run_id: str, taken: Iterable[IPv4Network]) -> Iterator[IPv4Networ
 
 
 def taken(docker: Docker) -> list[IPv4Network]:
-    """Subnets of the engine's networks, and routes of this machine, the default route aside."""
+    """Subnets of the engine's networks, and routes of this machine; not those that stand for everywhere."""
     with asking("list the engine's networks"):
         networks = docker.api.networks()
     found = [
@@ -74,6 +76,7 @@ def _network(text: str) -> IPv4Network | None:
 def _routes() -> Iterator[IPv4Network]:
     for line in _ROUTES.read_text().splitlines()[1:]:
         words = line.split()
-        address, mask = (int.from_bytes(bytes.fromhex(words[i]), "little") for i in (1, 7))
-        if mask:
-            yield IPv4Network((address, bin(mask).count("1")), strict=False)
+        address, mask = (socket.ntohl(int(words[i], 16)) for i in (1, 7))
+        length = bin(mask).count("1")
+        if length >= WIDEST:
+            yield IPv4Network((address, length), strict=False)

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from harness.run.ground import Ground, ProcessGround
+from harness.target.docker.labels import OWNER, RUN
 from harness.target.folder import load_target
 from harness.target.runtime import Runtime
 from harness.target.supervisor import Supervisor
 from harness.toxiproxy.engine import RunningEngine
 from harness.toxiproxy.find import find_engine
 from harness.toxiproxy.links import LinkLayer
-from tests.docker_here import build_small, docker_ground
+from tests.docker_here import build_small, docker_ground, docker_here
 
 TARGET = Path(__file__).parent / "target"
 
@@ -100,3 +101,17 @@ def fresh(kind: str) -> Iterator[Callable[[], Deployed]]:
     """Deployments of a test's own."""
     with ExitStack() as undo:
         yield lambda: come_up(undo, kind, new_run_id())
+
+
+@pytest.fixture
+def bystander() -> Iterator[str]:
+    """A container that is nobody's, one label away from being a run's."""
+    api = docker_here().api
+    made = api.create_container(
+        "ledgerquake/tiny:test", ["sleep", "600"], labels={RUN: "of-somebody-else", OWNER: "{}"}
+    )
+    api.start(made["Id"])
+    try:
+        yield made["Id"]
+    finally:
+        api.remove_container(made["Id"], force=True)

@@ -26,20 +26,6 @@ def tiny() -> Iterator[Any]:
         yield come_up(undo, "docker", new_run_id())
 
 
-@pytest.fixture
-def bystander() -> Iterator[str]:
-    """A container that is nobody's, one label away from being a run's."""
-    api = docker_here().api
-    made = api.create_container(
-        "ledgerquake/tiny:test", ["sleep", "600"], labels={RUN: "of-somebody-else", OWNER: "{}"}
-    )
-    api.start(made["Id"])
-    try:
-        yield made["Id"]
-    finally:
-        api.remove_container(made["Id"], force=True)
-
-
 def test_a_service_has_no_other_way_to_another_one(tiny: Any) -> None:
     """Its own dependency by its real address, a stranger, and the engine's API: all out of reach."""
     for address in (
@@ -118,6 +104,42 @@ def test_a_memory_limit_is_refused_out_loud_or_holds(tiny: Any) -> None:
         tiny.runtime.set_limits("back", Limits())
     tiny.restart("back")
     assert tiny.runtime.limits("back") == Limits() and tiny.runtime.deaths() == ()
+
+
+def test_an_end_by_a_limit_was_asked_for_even_when_it_shows_after_the_lifting(tiny: Any) -> None:
+    """The engine tells of the end a little late; meanwhile the limit is lifted."""
+    tiny.runtime.set_limits("back", Limits(memory_bytes=48 << 20))
+    tiny.get("back", "hog/100", 10)
+    tiny.runtime.set_limits("back", Limits())
+    tiny.eventually(lambda: tiny.runtime.state("back").status == "dead", "back is dead")
+    assert tiny.runtime.deaths() == () and tiny.runtime.out_of_memory("back")
+    tiny.restart("back")
+    assert not tiny.runtime.out_of_memory("back")
+
+
+def test_only_its_child_is_killed_for_want_of_memory_and_the_kernel_counts_it(tiny: Any) -> None:
+    tiny.runtime.set_limits("back", Limits(memory_bytes=48 << 20))
+    try:
+        before, pid = tiny.runtime.usage("back"), tiny.runtime.state("back").pid
+        assert tiny.get("back", "fork-hog/100", 10) == (200, "-9")
+        after = tiny.runtime.usage("back")
+        assert after.oom_kills > before.oom_kills
+        assert tiny.runtime.state("back").pid == pid and not tiny.runtime.out_of_memory("back")
+    finally:
+        tiny.runtime.set_limits("back", Limits())
+
+
+def test_made_anew_while_unplugged_it_stays_unplugged(tiny: Any) -> None:
+    tiny.runtime.unplug("back")
+    try:
+        tiny.runtime.replace("back", "python3 -u service.py")
+        tiny.runtime.kill("back")
+        tiny.runtime.start("back")
+        assert tiny.runtime.interfaces("back") == ()
+    finally:
+        tiny.runtime.plug_in("back")
+        tiny.runtime.replace("back", "python3 service.py")
+    tiny.eventually(lambda: tiny.get("back", "relay")[0] == 200, "back is back at its address")
 
 
 def test_limits_hold_over_a_restart_and_over_another_command(tiny: Any) -> None:

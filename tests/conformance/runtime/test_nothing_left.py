@@ -82,6 +82,16 @@ def harness_in(run_id: str, phase: str, kind: str = "process") -> Iterator[subpr
         process.stdout.close()
 
 
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def gone(run_id: str, folder: Path, kind: str = "process") -> bool:
     if kind == "docker" and list(things_of(docker_here(), run_id)):
         return False
@@ -105,6 +115,21 @@ def test_kill_9_of_the_harness_leaves_nothing(kind: str, phase: str) -> None:
     assert not ports & listening()
     assert not folder.parent.exists()
     assert cleanup() == []
+
+
+def test_modules_in_the_callers_folder_do_not_get_in_the_way(tmp_path: Path) -> None:
+    """What removes containers is started in the folder of whoever ran the harness."""
+    docker_here()
+    for name in ("docker", "harness", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    run_id = f"dying-{uuid.uuid4().hex[:6]}"
+    with working_in(tmp_path), harness_in(run_id, "deployed", "docker") as harness:
+        harness.kill()
+        harness.wait()
+    deadline = time.monotonic() + WITHIN_S["docker"]
+    while not gone(run_id, scratch.scratch_folder(run_id), "docker"):
+        assert time.monotonic() < deadline, list(things_of(docker_here(), run_id))
+        time.sleep(0.1)
 
 
 def test_the_supervisor_does_not_hear_ctrl_c(tmp_path: Path) -> None:
@@ -137,6 +162,35 @@ def test_cleanup_finds_what_is_left_when_harness_and_supervisor_die_together() -
         assert gone("both", folder)
         assert living.alive and living.scratch.exists()
         assert cleanup() == []
+
+
+def test_cleanup_removes_the_containers_of_a_dead_run_and_no_others(bystander: str) -> None:
+    """Harness and supervisor are killed in one blow; another run lives, and so does a stranger."""
+    dead, living = f"dead-{uuid.uuid4().hex[:6]}", f"living-{uuid.uuid4().hex[:6]}"
+    engine = docker_here()
+    with (
+        harness_in(dead, "deployed", "docker") as harness,
+        harness_in(living, "deployed", "docker") as other,
+    ):
+        theirs = list(things_of(engine, living))
+        guards = [process for process in processes_of(dead) if process.name().startswith("lq ")]
+        for process in [psutil.Process(harness.pid), *guards]:
+            process.suspend()
+        for process in [psutil.Process(harness.pid), *guards]:
+            process.kill()
+        harness.wait()
+        left = [f"{thing} of run {dead}" for thing in things_of(engine, dead)]
+        assert len(left) == 9, "three services and the proxies, four networks, one volume"
+        assert set(left) <= set(cleanup())
+        assert gone(dead, scratch.scratch_folder(dead), "docker")
+        assert list(things_of(engine, living)) == theirs and other.poll() is None
+        assert engine.api.inspect_container(bystander)["State"]["Running"]
+        assert cleanup() == []
+        other.kill()
+        deadline = time.monotonic() + WITHIN_S["docker"]
+        while not gone(living, scratch.scratch_folder(living), "docker"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def orphan_of(everybody: list[psutil.Process]) -> psutil.Process:

@@ -243,6 +243,19 @@ def test_a_death_is_what_nobody_asked_for(fresh: Callable[[], Any]) -> None:
     assert tree(tiny, "front") == [], "as in a container, the main process takes the rest with it"
 
 
+def test_whoever_looks_first_at_a_death_sees_its_last_words_and_may_start_it(
+    fresh: Callable[[], Any],
+) -> None:
+    tiny = fresh()
+    tiny.get("back", "die/3")
+    tiny.eventually(tiny.runtime.deaths, "the death of back is known")
+    assert tiny.runtime.deaths()[0].last_log.rstrip().endswith("dying with 3, as told")
+    os.kill(tiny.runtime.state("front").pid, signal.SIGKILL)
+    tiny.eventually(lambda: tiny.runtime.state("front").status == "dead", "front is dead")
+    tiny.restart("front")
+    assert len(tiny.runtime.deaths()) == 2
+
+
 def test_teardown_leaves_nothing_and_may_be_repeated(fresh: Callable[[], Any]) -> None:
     tiny = fresh()
     addresses = [tiny.runtime.address(service, 8080) for service in SERVICES]

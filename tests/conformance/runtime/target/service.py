@@ -70,6 +70,15 @@ def hog(megabytes: str) -> tuple[int, str]:
     return 200, str(len(block))
 
 
+def fork_hog(megabytes: str) -> tuple[int, str]:
+    """Have a child do it; what became of the child."""
+    child = os.fork()
+    if child == 0:
+        bytearray(int(megabytes) << 20)
+        os._exit(0)
+    return 200, str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 def burn(seconds: str) -> tuple[int, str]:
     """Keep one processor busy for so long."""
     until = time.monotonic() + float(seconds)
@@ -130,6 +139,7 @@ class Handler(BaseHTTPRequestHandler):
             "resolve": resolve,
             "reach": reach,
             "hog": hog,
+            "fork-hog": fork_hog,
             "burn": burn,
             "die": die,
             "deaf": deaf,

@@ -37,13 +37,13 @@ def test_servers_on_different_ports_share_a_network() -> None:
 
 def test_two_servers_on_one_port_need_two_networks() -> None:
     layout = lay_out(spec(("a", "db-1", 5432), ("a", "db-2", 5432), ("a", "broker", 4222)))
-    assert shape(layout, "a") == [("a", ("db-1", "broker")), ("a-1", ("db-2",))]
-    assert layout.of_link["a->db-2:5432"].name == "a-1"
+    assert shape(layout, "a") == [("a", ("db-1", "broker")), ("a.1", ("db-2",))]
+    assert layout.of_link["a->db-2:5432"].name == "a.1"
 
 
 def test_a_server_with_several_ports_is_one_name_in_one_network() -> None:
     layout = lay_out(spec(("a", "b", 1), ("a", "c", 2), ("a", "b", 2)))
-    assert shape(layout, "a") == [("a", ("b",)), ("a-1", ("c",))]
+    assert shape(layout, "a") == [("a", ("b",)), ("a.1", ("c",))]
     assert layout.of_link["a->b:1"] is layout.of_link["a->b:2"]
 
 
