@@ -27,6 +27,9 @@ LOOK_S = 0.2  # between two looks at what it uses
 END_S = 0.5  # before the healing, for the last look
 READ_BACK = 0.01  # the kernel counts in whole pages, and in slices of a period
 CPU_SLACK = 0.1  # of the processor time allowed: periods and looks do not begin at once
+CPU_SLACK_S = 0.01  # beside it, at any limit: the kernel looks only at its ticks whether to stop it
+PERIOD_S = 0.1  # of the scheduler, for which a processor limit is a share
+HELD_BACK = 0.1  # least share of the periods: who is held back now and then is not starved
 LEAST_MEMORY = 6 * 2**20  # less than that no engine allows
 CORES = (0.01, 64.0)
 
@@ -234,11 +237,16 @@ class Cpu(Limit):
         if "used_s" not in self.seen:
             return f"what {self.service} used is not known"
         used_s, elapsed_s = self.seen["used_s"], self.seen["elapsed_s"]
+        used = f"{used_s:.2f} s of processor time in {elapsed_s:.1f} s"
         if self.seen["throttled"] <= 0:
-            used = f"{used_s:.2f} s of processor time in {elapsed_s:.1f} s"
             return f"{self.service} was never held back: it did not need more than it got, {used}"
-        if used_s > self.params.limit * elapsed_s * (1 + CPU_SLACK):
-            return f"{self.service} used {used_s:.2f} s of processor time in {elapsed_s:.1f} s all the same"
+        if self.seen["throttled"] < HELD_BACK * elapsed_s / PERIOD_S:
+            return (
+                f"{self.service} was held back in {self.seen['throttled']} periods only, of "
+                f"{elapsed_s / PERIOD_S:.0f} in that time: it hardly needed more than it got, {used}"
+            )
+        if used_s > self.params.limit * elapsed_s * (1 + CPU_SLACK) + CPU_SLACK_S:
+            return f"{self.service} used {used} all the same"
         return None
 
     def felt(self) -> str:
@@ -249,9 +257,11 @@ class Cpu(Limit):
 
 
 class Memory(Limit):
-    """A service gets so much memory and no more; where it needs more, the kernel kills it.
+    """A service gets so much memory and no more; where it needs more, the kernel kills of its processes.
 
-    That end is invited. Healing lifts the limit, and starts the service again where it was killed.
+    Its own end by that is invited. Healing lifts the limit, and starts the service again where it ended.
+    A limit below what it uses already is refused by some kernels (control groups v1: the fault breaks);
+    others (v2) take it, and kill at once what they cannot reclaim from.
     """
 
     name = "memory"
@@ -261,7 +271,8 @@ class Memory(Limit):
     @classmethod
     def proof_needed(cls, params: OnService) -> str:
         return (
-            f"the kernel has the limit, and refuses {params.service} memory at least once, or kills it for it"
+            f"the kernel has the limit, and {params.service} reaches it at least once, or it or processes of "
+            "it are killed for that"
         )
 
     def asked(self) -> float:
@@ -285,8 +296,8 @@ class Memory(Limit):
         usage = self.usage()
         if usage is None:
             raise EnvironmentBroken(f"{self.service} does not run, so it cannot be limited")
-        self._refused_before = usage.memory_refused
-        self.seen.update(refused=0, most_used=usage.memory_bytes)
+        self._before_it = usage
+        self.seen.update(reached=0, killed_in_it=0, most_used=usage.memory_bytes)
         try:
             super().strike()
         except EnvironmentBroken as error:
@@ -304,7 +315,8 @@ class Memory(Limit):
         """False once it has ended."""
         usage = self.usage()
         if usage is not None:
-            self.seen["refused"] = usage.memory_refused - self._refused_before
+            self.seen["reached"] = usage.memory_refused - self._before_it.memory_refused
+            self.seen["killed_in_it"] = usage.oom_kills - self._before_it.oom_kills
             self.seen["most_used"] = max(self.seen["most_used"], usage.memory_bytes)
         return usage is not None
 
@@ -325,13 +337,22 @@ class Memory(Limit):
             return None
         if not self.held_to_the_end():
             return self.ended_early()
-        if self.seen.get("refused", 0) <= 0:
+        if self.seen.get("reached", 0) <= 0 and self.seen.get("killed_in_it", 0) <= 0:
             used, limit = self.show(self.seen.get("most_used")), self.show(self.params.limit)
-            return f"the kernel never refused {self.service} memory: it used at most {used} of {limit}"
+            return f"{self.service} never reached its limit: it used at most {used} of {limit}"
         return None
 
     def felt(self) -> str:
+        """No more than was seen: who reaches a limit may be given what the kernel can reclaim elsewhere."""
         limit = self.show(self.params.limit)
         if self.seen.get("killed"):
             return f"was killed when it needed more than {limit}; another process came after the healing"
-        return f"was refused more than {limit} {self.seen['refused']} times"
+        reached, killed = self.seen["reached"], self.seen["killed_in_it"]
+        told = [f"reached its limit of {limit} {_times(reached)}"] if reached > 0 else []
+        if killed > 0:
+            told.append(f"lost {killed} of its processes, killed for the limit of {limit}, and lived on")
+        return " and ".join(told)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

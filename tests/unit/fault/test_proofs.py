@@ -135,7 +135,8 @@ MEMORY_GOOD = {
     "limit_during": 64 * 2**20,
     "limit_at_end": 64 * 2**20,
     "killed": False,
-    "refused": 7,
+    "reached": 7,
+    "killed_in_it": 0,
     "most_used": 63 * 2**20,
 }
 KILLED_GOOD = {key: value for key, value in MEMORY_GOOD.items() if key != "limit_at_end"} | {
@@ -246,6 +247,7 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
         [
             *LIMIT_DAMAGES,
             {"throttled": 0},
+            {"throttled": 9},
             {"used_s": 1.2},
         ],
     ),
@@ -253,7 +255,13 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
         Memory,
         {"service": "s", "limit": "64MiB"},
         MEMORY_GOOD,
-        [*LIMIT_DAMAGES, {"refused": 0}],
+        [*LIMIT_DAMAGES, {"reached": 0}],
+    ),
+    (  # its children were killed for it
+        Memory,
+        {"service": "s", "limit": "64MiB"},
+        {**MEMORY_GOOD, "reached": 0, "killed_in_it": 2},
+        [*LIMIT_DAMAGES, {"killed_in_it": 0}],
     ),
     (  # it wanted more, and the kernel killed it
         Memory,
