@@ -16,7 +16,7 @@ from harness.experiment.model import FaultSpec
 from harness.experiment.problems import Problems
 from harness.experiment.target import TargetSpec
 from harness.experiment.units import show_duration
-from harness.experiment.vocabulary import HEALING_S, FaultKind, Vocabulary
+from harness.experiment.vocabulary import HEALING_S, FaultKind, Lives, Vocabulary
 from harness.experiment.written import WrittenFault, WrittenJob
 from harness.experiment.yaml_reader import KeyPath
 
@@ -101,25 +101,31 @@ def _beyond_s(kind: type[FaultKind], own: Mapping[str, object], for_s: float | N
 
 @dataclass(frozen=True)
 class _Timed:
-    """A fault with what its kind says of its time, its links and the services that it limits."""
+    """A fault with what its kind says of its time, its links and the services that it hits."""
 
     path: KeyPath
     fault: FaultSpec
     beyond_s: float
     links: tuple[str, ...]  # that it may be on, whoever holds a role
     cuts: bool
-    limits: tuple[str, ...]  # services, whoever holds a role
+    services: tuple[str, ...]  # that it may be on, whoever holds a role
+    limits: bool
+    lives: Lives | None
 
     @classmethod
     def of(cls, path: KeyPath, fault: FaultSpec, vocabulary: Vocabulary) -> _Timed:
-        kind = vocabulary.faults[fault.fault]
+        kind, spec = vocabulary.faults[fault.fault], vocabulary.target
+        touched = _touched(kind, fault, spec)
+        params = kind.Params.model_validate(fault.params) if touched else None
         return cls(
             path=path,
             fault=fault,
             beyond_s=_beyond_s(kind, fault.params, fault.for_s),
-            links=_links(kind, fault, vocabulary.target),
+            links=tuple(name for name in touched if name in spec.links) if kind.on_links else (),
             cuts=kind.on_links == "cut",
-            limits=_limited(kind, fault, vocabulary.target),
+            services=_services(touched, spec),
+            limits=params is not None and "limit" in kind.needs(params),
+            lives=kind.lives(params) if params is not None else None,
         )
 
     @property
@@ -130,7 +136,7 @@ class _Timed:
     @property
     def after_s(self) -> float:
         """What must be free after it, so that the next one notes how things are without it."""
-        return GAP_S if self.cuts or self.limits else 0.0
+        return GAP_S if self.cuts or self.limits or self.lives else 0.0
 
     @property
     def over_s(self) -> float:
@@ -150,26 +156,9 @@ class _Timed:
             yield start_s, start_s + length_s
 
 
-def _links(kind: type[FaultKind], fault: FaultSpec, spec: TargetSpec) -> tuple[str, ...]:
-    """The links it touches."""
-    return tuple(name for name in _touched(kind, fault, spec) if name in spec.links) if kind.on_links else ()
-
-
-def _limited(kind: type[FaultKind], fault: FaultSpec, spec: TargetSpec) -> tuple[str, ...]:
-    """The services that it limits."""
-    touched = _touched(kind, fault, spec)
-    if not touched or "limit" not in kind.needs(kind.Params.model_validate(fault.params)):
-        return ()
-    return tuple(
-        service
-        for name in touched
-        for service in (spec.roles[name].members if name in spec.roles else (name,))
-    )
-
-
 def _touched(kind: type[FaultKind], fault: FaultSpec, spec: TargetSpec) -> tuple[str, ...]:
     """What it touches; nothing where its names, parameters or time are wrong: that is told elsewhere."""
-    if fault.for_s is None:
+    if fault.for_s is None and kind.duration == "required":
         return ()
     try:
         return tuple(kind.touches(kind.Params.model_validate(fault.params), spec))
@@ -177,9 +166,15 @@ def _touched(kind: type[FaultKind], fault: FaultSpec, spec: TargetSpec) -> tuple
         return ()
 
 
+def _services(touched: Sequence[str], spec: TargetSpec) -> tuple[str, ...]:
+    """The services among it; for a role, whoever may hold it."""
+    held = (spec.roles[name].members if name in spec.roles else (name,) for name in touched)
+    return tuple(dict.fromkeys(name for names in held for name in names if name in spec.services))
+
+
 def _check_pair(earlier: _Timed, one: _Timed, problems: Problems) -> None:
     """``earlier`` is so in the file."""
-    name = one.fault.fault
+    name, other = one.fault.fault, earlier.fault.fault
     if _same_at_once(earlier, one):
         gap = show_duration(_first(earlier, one).gap_s)
         problems.add(
@@ -188,23 +183,44 @@ def _check_pair(earlier: _Timed, one: _Timed, problems: Problems) -> None:
             (*one.path, "at"),
             hint=f"one of them says it all; else {gap} or more between them",
         )
-    elif (shared := _shared_links(earlier, one)) and _meet(earlier, one):
-        where, other = ".".join(map(str, earlier.path)), earlier.fault.fault
-        cutting = " and ".join(dict.fromkeys(each.fault.fault for each in (earlier, one) if each.cuts))
+    elif (clash := _clash(earlier, one)) and _meet(earlier, one):
+        where = ".".join(map(str, earlier.path))
         problems.add(
-            f"this {name} overlaps the {other} of {where} on {', '.join(shared)}, or comes less than "
-            f"{show_duration(GAP_S)} after a cut: under a {cutting} nothing else can be proved on a link",
+            f"this {name} overlaps the {other} of {where} on {', '.join(clash.shared)}, or comes less than "
+            f"{show_duration(GAP_S)} after {clash.after}: {clash.why_not}",
             (*one.path, "at"),
-            hint=f"after the {other}, at: {show_duration(earlier.free_s)} or more; or other links",
+            hint=f"after the {other}, at: {show_duration(earlier.free_s)} or more; or {clash.instead}",
         )
-    elif (both := [name for name in one.limits if name in earlier.limits]) and _meet(earlier, one):
-        where, other = ".".join(map(str, earlier.path)), earlier.fault.fault
-        problems.add(
-            f"this {name} overlaps the {other} of {where} on {', '.join(both)}, or comes less than "
-            f"{show_duration(GAP_S)} after it: the limits of a service are set, and lifted, all at once",
-            (*one.path, "at"),
-            hint=f"after the {other}, at: {show_duration(earlier.free_s)} or more; or another service",
+
+
+@dataclass(frozen=True)
+class _Clash:
+    """Why two faults cannot be on the same things at once."""
+
+    shared: Sequence[str]
+    after: str  # what ends a while before the other one may begin
+    why_not: str
+    instead: str
+
+
+def _clash(a: _Timed, b: _Timed) -> _Clash | None:
+    if links := _shared_links(a, b):
+        cutting = " and ".join(dict.fromkeys(each.fault.fault for each in (a, b) if each.cuts))
+        return _Clash(
+            links, "a cut", f"under a {cutting} nothing else can be proved on a link", "other links"
         )
+    services = [name for name in b.services if name in a.services]
+    if services and a.limits and b.limits:
+        why_not = "the limits of a service are set, and lifted, all at once"
+        return _Clash(services, "it", why_not, "another service")
+    if services and {a.lives, b.lives} == {"needed", "stopped"}:
+        needs, stops = (a, b) if a.lives == "needed" else (b, a)
+        why_not = (
+            f"the {needs.fault.fault} is proved only of a service that runs on, the same process, "
+            f"until it is healed, and the {stops.fault.fault} stops it"
+        )
+        return _Clash(services, "it", why_not, "another service")
+    return None
 
 
 def _first(a: _Timed, b: _Timed) -> _Timed:

@@ -35,6 +35,8 @@ ABILITIES: Mapping[Ability, str] = {
 }
 RUNTIME_WITH: Mapping[Ability, str] = {"unplug": "docker", "limit": "docker"}
 
+Lives = Literal["needed", "stopped"]  # what a fault has to do with the lives of the services it touches
+
 HEALING_S = 5.0  # a healing is a request or a process's start; kinds that may take longer say so
 
 
@@ -57,6 +59,12 @@ class FaultKind(Protocol):
 
         Raises ValueError with a sentence naming the wrong key, value and the right spellings.
         """
+        ...
+
+    @classmethod
+    def lives(cls, params: Any) -> Lives | None:
+        """``needed``: proved only of services that run on, the same life, until it is healed.
+        ``stopped``: it ends or pauses them. None: neither."""
         ...
 
     @classmethod

@@ -25,12 +25,14 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, TargetSpec
-from harness.experiment.vocabulary import HEALING_S, Ability
+from harness.experiment.vocabulary import HEALING_S, Ability, Lives
 from harness.target.runtime import Runtime
 from harness.toxiproxy.links import LinkLayer
 
 Duration = Literal["required", "optional", "none"]
 OnLinks = Literal["cut", "shaped"]
+
+LEAST_PATIENCE_S = 0.1  # to wait no time at all is nothing that could be asked for
 
 
 class NoParams(Frozen):
@@ -91,6 +93,12 @@ class Fault(ABC, Generic[P]):
         """One sentence for people: what must be observed for it to count."""
 
     @classmethod
+    def lives(cls, params: Any) -> Lives | None:
+        """``needed``: proved only of services that run on, the same life, until it is healed.
+        ``stopped``: it ends or pauses them. None: neither."""
+        return None
+
+    @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:
         return frozenset()
 
@@ -137,6 +145,10 @@ class Fault(ABC, Generic[P]):
         if self.until_ns is None:
             return HEALING_S
         return max(0.0, (self.until_ns - time.time_ns()) / 1e9)
+
+    def patience_s(self, longest_s: float) -> float:
+        """How long to wait for an answer that should not come: half of what is left at most."""
+        return max(LEAST_PATIENCE_S, min(longest_s, self.seconds_left() / 2))
 
 
 def known(name: str, what: str, names: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.evidence.model import Proof
 from harness.experiment.units import Seconds
-from harness.experiment.vocabulary import HEALING_S
+from harness.experiment.vocabulary import HEALING_S, Lives
 from harness.fault.one_service import (
     DOWN,
     OneService,
@@ -23,7 +23,15 @@ from harness.fault.one_service import (
 )
 
 
-class Crash(OneService):
+class StopsService(OneService):
+    """What the three share: another fault that needs the service to run on cannot be proved meanwhile."""
+
+    @classmethod
+    def lives(cls, params: Any) -> Lives | None:
+        return "stopped"
+
+
+class Crash(StopsService):
     """SIGKILL of the service and all its processes; started again when it is healed."""
 
     name = "crash"
@@ -76,7 +84,7 @@ class Crash(OneService):
         return Proof(proved=proved, text=text, observed=dict(self.seen))
 
 
-class Pause(OneService):
+class Pause(StopsService):
     """All its processes stand still (SIGSTOP or the freezer): alive, silent, its connections open."""
 
     name = "pause"
@@ -98,9 +106,7 @@ class Pause(OneService):
     def observe(self) -> None:
         self.seen["stopped"] = self.context.runtime.stands_still(self.service)
         if self.seen["can_be_asked"]:
-            self.seen["silent"] = not answers(
-                self.context, self.service, timeout_s=min(1.0, self.seconds_left() / 2)
-            )
+            self.seen["silent"] = not answers(self.context, self.service, timeout_s=self.patience_s(1.0))
 
     def still(self) -> None:
         super().still()
@@ -149,7 +155,7 @@ class RestartParams(OnService):
     grace: Seconds = 10.0
 
 
-class Restart(OneService):
+class Restart(StopsService):
     """SIGTERM, grace, start: measures the drain. With ``for``, it stays down that long."""
 
     name = "restart"

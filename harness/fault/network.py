@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 from harness.evidence.healing import Healing
 from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
-from harness.experiment.vocabulary import HEALING_S, Ability, Names
+from harness.experiment.vocabulary import HEALING_S, Ability, Lives, Names
 from harness.fault.base import Context, Fault
 from harness.fault.link_fault import AFTER_S, BEFORE_S, CANARY_TIMEOUT_S, Effect, LinkFault
 from harness.fault.selection import (
@@ -105,6 +105,10 @@ class Partition(LinkFault[PartitionParams]):
         return cls(id, params, context)
 
     @classmethod
+    def lives(cls, params: PartitionParams) -> Lives | None:
+        return Unplug.lives(params.unplugged) if params.unplugged else None
+
+    @classmethod
     def needs(cls, params: PartitionParams) -> frozenset[Ability]:
         return Unplug.needs(params.unplugged) if params.unplugged else frozenset()
 
@@ -124,6 +128,8 @@ class Partition(LinkFault[PartitionParams]):
 
     @classmethod
     def shortest_s(cls, params: PartitionParams) -> float:
+        if params.unplugged:
+            return Unplug.shortest_s(params.unplugged)
         return BEFORE_S + CANARY_TIMEOUT_S + AFTER_S  # a canary must be seen to wait in vain
 
     @staticmethod

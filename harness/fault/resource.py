@@ -18,7 +18,7 @@ from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.units import Bytes, show_size
-from harness.experiment.vocabulary import Ability
+from harness.experiment.vocabulary import Ability, Lives
 from harness.fault.abilities import limiting
 from harness.fault.one_service import OneService, OnService
 from harness.target.runtime import Limiting, Limits, Usage
@@ -74,6 +74,10 @@ class Limit(OneService):
     """What both share: a lower limit than before, as the kernel reads it back, until it is lifted."""
 
     family = "resource"
+
+    @classmethod
+    def lives(cls, params: OnService) -> Lives | None:
+        return "needed"  # who is down or stands still uses nothing that could be limited
 
     @classmethod
     def needs(cls, params: OnService) -> frozenset[Ability]:

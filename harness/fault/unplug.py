@@ -14,7 +14,7 @@ from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, TargetSpec
-from harness.experiment.vocabulary import Ability, Names
+from harness.experiment.vocabulary import Ability, Lives, Names
 from harness.fault.abilities import unplugging
 from harness.fault.base import Fault
 from harness.fault.link_fault import canary_through, flowed_on, neighbours_worth_asking, not_here_alone
@@ -22,6 +22,7 @@ from harness.fault.one_service import answers, can_be_asked, wait_for_answer
 from harness.fault.selection import expand_services, links_of, refuse_witnesses, service_of
 
 LOOK_S = 1.0  # at most, for one answer that should not come
+PULL_S = 0.5  # the engine takes its time for each network
 ANSWER_S = 5.0  # after the healing
 
 
@@ -38,6 +39,10 @@ class Unplug(Fault[UnplugParams]):
     family = "network"
     on_links = "cut"
     Params = UnplugParams
+
+    @classmethod
+    def lives(cls, params: UnplugParams) -> Lives | None:
+        return "needed"
 
     @classmethod
     def needs(cls, params: UnplugParams) -> frozenset[Ability]:
@@ -65,7 +70,7 @@ class Unplug(Fault[UnplugParams]):
 
     @classmethod
     def shortest_s(cls, params: UnplugParams) -> float:
-        return 2 * LOOK_S  # that it answered before, and that it is silent
+        return LOOK_S + PULL_S + LOOK_S  # that it answered before, and that it is silent
 
     def healings(self) -> tuple[Healing, ...]:
         context = self.context
@@ -104,7 +109,7 @@ class Unplug(Fault[UnplugParams]):
     def observe(self) -> None:
         """All at once: what is silent is waited for."""
         context, rows = self.context, self.seen["services"]
-        patience_s = min(LOOK_S, self.seconds_left() / 2)
+        patience_s = self.patience_s(LOOK_S)
         askable = [service for service in rows if rows[service]["can_be_asked"]]
         links = [name for name in self.seen["touched"] if name in context.spec.links]
         beside = neighbours_worth_asking(context, links)

@@ -18,6 +18,7 @@ from tests.unit.experiment.words import GOOD, ROOT, VOCABULARY, load
 PSP = "links: payments->psp-a"
 PSP_SLOW = f"fault: latency, {PSP}, latency: 100ms"
 PSP_CUT = "fault: partition, between: [payments, psp-a]"
+UNPLUGGED = 'fault: partition, between: [payments, "*"], mode: disconnect'
 RESTART = "fault: restart, service: edge, grace: 10s"
 
 
@@ -117,6 +118,7 @@ def test_nothing_else_is_done_to_a_link_while_it_is_cut(first: str, second: str,
         (f"at: 60s, for: 10s, {PSP_CUT}", "at: 60s, for: 10s, fault: crash, service: payments"),
         (f"at: 60s, for: 2s, every: 20s, repeat: 3, {PSP_CUT}", f"at: 65s, for: 5s, {PSP_SLOW}"),
         ("at: 60s, for: 9s, fault: reset, links: client->edge", "at: 60s, for: 9s, fault: surge, factor: 3"),
+        (f"at: 60s, for: 9s, {UNPLUGGED}", "at: 61s, for: 5s, fault: cpu, service: payments, limit: 0.5"),
     ],
 )
 def test_other_faults_may_overlap(first: str, second: str) -> None:
@@ -158,10 +160,80 @@ def test_a_role_may_be_the_service_that_is_limited_already() -> None:
 
 
 def test_a_service_without_a_plug_has_all_its_links_cut() -> None:
-    unplugged = 'at: 60s, for: 9s, fault: partition, between: [payments, "*"], mode: disconnect'
+    unplugged = f"at: 60s, for: 9s, {UNPLUGGED}"
     said = refusal(unplugged, f"at: 61s, for: 9s, {PSP_SLOW}")
     assert "overlaps the partition of faults.4 on payments->psp-a" in said
-    assert load(with_lines(unplugged, "at: 61s, for: 5s, fault: crash, service: payments"))
+    assert load(with_lines(unplugged, "at: 61s, for: 5s, fault: crash, service: edge"))
+
+
+MEMORY = "fault: memory, service: payments, limit: 64MiB"
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        "for: 2s, fault: crash, service: payments",
+        "for: 2s, fault: pause, service: payments",
+        "for: 2s, fault: restart, service: payments, grace: 1s",
+        "fault: restart, service: payments, grace: 2s",
+    ],
+)
+@pytest.mark.parametrize(("needs", "kind"), [(UNPLUGGED, "partition"), (CPU, "cpu"), (MEMORY, "memory")])
+def test_what_is_proved_of_a_service_that_runs_on_is_not_stopped_meanwhile(
+    needs: str, kind: str, stops: str
+) -> None:
+    stopping = stops.split("fault: ")[1].split(",")[0]
+    why_not = f"the {kind} is proved only of a service that runs on, the same process, until it is healed"
+    first = f"at: 60s, for: 9s, {needs}"
+    said = refusal(first, f"at: 62s, {stops}")
+    assert f"this {stopping} overlaps the {kind} of faults.4 on payments" in said
+    assert why_not in said and f"the {stopping} stops it" in said
+    assert "at: 71s or more; or another service" in said
+    assert "at: 71s or more" in refusal(first, f"at: 70.9s, {stops}")  # it must be seen to run on
+    assert load(with_lines(first, f"at: 71s, {stops}"))
+    assert load(with_lines(first, f"at: 62s, {stops}".replace("payments", "edge")))
+
+    second = f"at: 63.9s, for: 9s, {needs}"
+    said = refusal(f"at: 60s, {stops}", second)
+    assert f"this {kind} overlaps the {stopping} of faults.4 on payments" in said and why_not in said
+    assert "at: 64s or more" in said
+    assert load(with_lines(f"at: 60s, {stops}", second.replace("63.9s", "64s")))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "on"),
+    [
+        ("fault: cpu, service: db-primary, limit: 1", "fault: crash, service: db-2", "db-2"),
+        ("fault: pause, service: db-primary", "fault: memory, service: db-1, limit: 64MiB", "db-1"),
+        ('fault: partition, between: ["*", db-*], mode: disconnect', "fault: crash, service: db-1", "db-1"),
+    ],
+)
+def test_a_role_may_be_the_service_that_is_stopped(first: str, second: str, on: str) -> None:
+    assert f"of faults.4 on {on}, or" in refusal(f"at: 60s, for: 9s, {first}", f"at: 61s, for: 3s, {second}")
+
+
+def test_every_kind_of_fault_says_what_it_has_to_do_with_lives() -> None:
+    own: dict[str, dict[str, object]] = {
+        "partition": {"between": ["a", "b"]},
+        "latency": {"links": "*", "latency": "1s"},
+        "reset": {"links": "*"},
+        "cpu": {"service": "a", "limit": 1},
+        "memory": {"service": "a", "limit": "64MiB"},
+        "switchover": {},
+        "maintenance": {},
+        "surge": {"factor": 2},
+    }
+    said = {
+        name: kind.lives(kind.Params.model_validate(own.get(name, {"service": "a"})))
+        for name, kind in FAULTS.items()
+    }
+    assert {name: lives for name, lives in said.items() if lives} == {
+        "crash": "stopped",
+        "pause": "stopped",
+        "restart": "stopped",
+        "cpu": "needed",
+        "memory": "needed",
+    }
 
 
 def test_faults_that_are_wrong_anyway_are_not_told_to_overlap() -> None:

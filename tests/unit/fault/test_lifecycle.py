@@ -56,6 +56,16 @@ def context(runtime: Runtime, ready: Endpoint | None) -> Context:
     )
 
 
+def test_a_late_look_is_still_a_look() -> None:
+    """However little time is left: to wait no time at all is an error, not an answer."""
+    fault = Pause("f1", Pause.Params.model_validate({"service": "s"}), context(Runtime(), Endpoint(port=9)))  # type: ignore[arg-type]
+    fault.healings()
+    fault.inject()
+    fault.until_ns = 1
+    fault.observe()
+    assert fault.seen["silent"] is True
+
+
 def paused(ready: Endpoint | None) -> Pause:
     runtime = Runtime()
     fault = Pause("f1", Pause.Params.model_validate({"service": "s"}), context(runtime, ready))  # type: ignore[arg-type]

@@ -379,6 +379,7 @@ def test_each_client_must_use_a_link_of_its_own(
         ("reset", {"links": "*", "after": 60.0}, 1.0),
         ("surge", {"factor": 2.0}, 0.5),
         ("partition", {"between": ["a", "b"]}, 1.0),
+        ("partition", {"between": ["a", "*"], "mode": "disconnect"}, 2.0),  # and it must be pulled
     ],
 )
 def test_what_cannot_be_seen_in_its_time_is_known_beforehand(

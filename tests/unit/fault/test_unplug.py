@@ -145,6 +145,67 @@ def test_when_nothing_flows_it_is_not_this_service_alone(
     assert not proof.proved and "did not flow either" in proof.text
 
 
+def test_a_late_look_is_still_a_look(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little time is left: to wait no time at all is an error, not an answer."""
+    waited: list[float] = []
+
+    def answers(context: Context, service: str, timeout_s: float) -> bool:
+        waited.append(timeout_s)
+        return service not in runtime.off
+
+    def canary(context: Context, link: str, timeout_s: float) -> Any:
+        waited.append(timeout_s)
+        return SimpleNamespace(replied=True)
+
+    monkeypatch.setattr(module, "answers", answers)
+    monkeypatch.setattr(module, "canary_through", canary)
+    fault = unplug(runtime, "db-1")
+    fault.healings()
+    fault.inject()
+    fault.until_ns = 1
+    fault.observe()
+    assert min(waited) >= 0.1 and len(waited) == 4  # before, during, and two neighbours
+
+
+LIFE = [1, 7]
+SEEN = {
+    **{f"status_{when}": "running" for when in ("before", "during", "at_end", "after")},
+    **{f"life_{when}": LIFE for when in ("before", "during", "at_end", "after")},
+    **{"interfaces_before": 2, "interfaces_during": 0, "interfaces_at_end": 0, "interfaces_after": 2},
+    **{"can_be_asked": True, "answered_before": True, "silent": True, "answers_after": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "why_not"),
+    [
+        ({"status_before": "paused"}, "was paused before, with 2 interfaces"),
+        ({"interfaces_before": 0}, "was running before, with 0 interfaces"),
+        ({"can_be_asked": None}, "was not looked at while it lasted"),
+        ({"answered_before": False}, "did not answer before either"),
+        ({"status_during": "dead"}, "was dead when it was unplugged, not the same process as before"),
+        ({"life_during": [2, 9]}, "was running when it was unplugged, not the same process as before"),
+        ({"interfaces_during": 1}, "had 1 interfaces when it was unplugged"),
+        ({"status_at_end": "paused"}, "was paused before it was healed, not the same process as before"),
+        ({"life_at_end": [2, 9]}, "was running before it was healed, not the same process as before"),
+        ({"interfaces_at_end": 2}, "had 2 interfaces before it was healed"),
+        ({"silent": False}, "still answered"),
+        ({"status_after": "dead"}, "was dead after the healing, not the same process as before"),
+        ({"life_after": [2, 9]}, "was running after the healing, not the same process as before"),
+        ({"interfaces_after": 1}, "had 2 interfaces, and 1 after the healing"),
+        ({"answers_after": False}, "did not answer after the healing"),
+    ],
+)
+def test_whatever_is_missing_is_said_and_nothing_else_is(
+    row: dict[str, Any], why_not: str, runtime: Runtime
+) -> None:
+    fault = unplug(runtime, "db-1")
+    fault.seen.update(services={"db-1": SEEN}, neighbours={"payments->db-2": True})
+    assert fault.proof().proved, fault.proof().text
+    fault.seen["services"] = {"db-1": {**SEEN, **row}}
+    assert (fault.proof().proved, fault.proof().text) == (False, f"db-1 {why_not}")
+
+
 def test_a_role_is_whoever_holds_it(runtime: Runtime) -> None:
     fault = unplug(runtime, "db-primary")
     assert [healing.args["service"] for healing in fault.healings()] == ["db-2"]

@@ -72,7 +72,7 @@ def test_a_fault_carries_what_it_touches_its_proof_and_its_own_keys() -> None:
 def test_what_a_fault_needs_stands_with_it_in_the_table() -> None:
     text = with_faults(
         "{at: 0s, for: 9s, fault: cpu, service: edge, limit: 0.5}",
-        "{at: 0s, for: 9s, fault: crash, service: edge}",
+        "{at: 0s, for: 9s, fault: crash, service: payments}",
     ).replace("  - payments.recovery <= 35s\n", "")
     console = Console(record=True, width=160, file=StringIO())
     show_plan(load(text), plan(text), console)
