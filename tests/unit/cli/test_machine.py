@@ -14,12 +14,12 @@ from harness.target.docker import endpoint
 from harness.target.docker.building import FILES
 from harness.target.docker.context import Context
 from harness.target.docker.endpoint import Docker
-from harness.target.docker.images import BUILTIN
+from harness.target.docker.images import SERVER
 from harness.toxiproxy.image import builtin_files
 
 ROOT = Path(__file__).resolve().parents[3]
 STACK = "ledgerquake/billing:dev"
-ENGINE = f"{BUILTIN}:1"
+ENGINE = f"{SERVER}:2.12.9"
 CURRENT = {FILES: Context(builtin_files()).digest()}
 
 
@@ -66,7 +66,7 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_engine_with_all_that_a_run_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     said = told(monkeypatch, Engine(**{STACK: {}, ENGINE: CURRENT}))
     assert said["Docker"] == "ok 20.10 (API 1.41) at unix:///here.sock, daemon DAEMON"
-    assert said["Docker link engine"] == f"ok builtin ({ENGINE})"
+    assert said["Docker link engine"] == f"ok server 2.12.9 ({ENGINE})"
     assert said["Docker image"] == f"ok {STACK} (0123456789ab)"
     assert said["Docker subnets"].startswith("ok from 198.18.0.0/15, for instance 198.")
 
