@@ -7,6 +7,7 @@ below a folder that is about to be removed.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,13 +16,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 from harness.errors import EnvironmentBroken
-from harness.target.docker.building import Image, Say
+from harness.target.docker.building import Image, Say, look, what_helps
 from harness.target.docker.endpoint import Docker, asking
-from harness.target.docker.images import look
 
 REPOSITORY = "ledgerquake/base"
 LONGEST_S = 1800.0
@@ -110,15 +110,35 @@ def _debootstrap(suite: str, folder: Path, mirror: str | None, say: Say) -> None
 
 
 def _import(docker: Docker, folder: Path, suite: str) -> None:
+    """The folder as an image. What is not whole is not left there."""
+    ref = f"{REPOSITORY}:{suite}"
     left_out = [f"--exclude={pattern}" for pattern in LEFT_OUT]
     command = ["tar", "--create", "--numeric-owner", *left_out, "--directory", str(folder), "."]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as tar, asking(f"import {REPOSITORY}:{suite}"):
+    with (
+        TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as tar,
+        asking(f"import {ref}"),
+    ):
         try:
-            docker.api.import_image(
+            answer = docker.api.import_image(
                 src=tar.stdout, stream_src=True, repository=REPOSITORY, tag=suite, changes=['CMD ["python3"]']
             )
+            if refused := _refusal(answer):
+                raise EnvironmentBroken(f"cannot import {ref}: {refused}", hint=what_helps(refused))
+            if code := tar.wait():
+                docker.api.remove_image(ref)
+                said.seek(0)
+                raise EnvironmentBroken(
+                    f"cannot import {ref}: tar ended with {code}: {said.read()[-300:].strip()}"
+                )
         finally:
             tar.kill()
+
+
+def _refusal(answer: str) -> str | None:
+    """What the engine says no with once it has begun to answer: one line of JSON among others."""
+    events = (json.loads(line) for line in answer.splitlines() if line.startswith("{"))
+    return next((str(event["error"]) for event in events if "error" in event), None)
 
 
 @contextmanager
