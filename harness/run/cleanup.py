@@ -32,24 +32,29 @@ def cleanup(docker_host: str | None = None, tell: Callable[[str], object] = lamb
     """
     done: list[str] = []
     failed: list[str] = []
-    _clean_folders(done, failed)
-    _clean_engine(docker_host, done, failed, tell)
+    dead = _dead_folders(failed)
+    _clean_engine(docker_host, done, failed, tell)  # first: frozen in a container, none hears SIGKILL
+    for folder in dead:
+        _clean_run(folder, done, failed)
     if failed:
         raise EnvironmentBroken("could not remove: " + "; ".join(failed), hint=_removed(done))
     return done
 
 
-def _clean_folders(done: list[str], failed: list[str]) -> None:
+def _dead_folders(failed: list[str]) -> list[Path]:
+    """The scratch folders of runs that are over, each after its supervisor has had time to finish."""
     base = base_folder()
     if not base.exists():
-        return
+        return []
     check_private(base)
+    dead: list[Path] = []
     for folder in sorted(path for path in base.iterdir() if path.is_dir()):
         try:
             if _is_dead(folder):
-                _clean_run(folder, done, failed)
+                dead.append(folder)
         except EnvironmentBroken as problem:
             failed.append(problem.message)
+    return dead
 
 
 def _clean_engine(

@@ -11,7 +11,6 @@ import pytest
 from harness.errors import EnvironmentBroken
 from harness.run.cleanup import cleanup
 from harness.target.docker.endpoint import asking
-from harness.target.docker.labels import OWNER, RUN
 from harness.target.docker.sweep import things_of
 from harness.target.runtime import Limits
 from tests.conformance.runtime.conftest import come_up, new_run_id

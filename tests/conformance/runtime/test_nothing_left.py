@@ -172,7 +172,7 @@ def test_cleanup_removes_the_containers_of_a_dead_run_and_no_others(bystander: s
         harness_in(dead, "deployed", "docker") as harness,
         harness_in(living, "deployed", "docker") as other,
     ):
-        theirs = list(things_of(engine, living))
+        theirs = set(things_of(engine, living))
         guards = [process for process in processes_of(dead) if process.name().startswith("lq ")]
         for process in [psutil.Process(harness.pid), *guards]:
             process.suspend()
@@ -183,7 +183,7 @@ def test_cleanup_removes_the_containers_of_a_dead_run_and_no_others(bystander: s
         assert len(left) == 9, "three services and the proxies, four networks, one volume"
         assert set(left) <= set(cleanup())
         assert gone(dead, scratch.scratch_folder(dead), "docker")
-        assert list(things_of(engine, living)) == theirs and other.poll() is None
+        assert set(things_of(engine, living)) == theirs and other.poll() is None
         assert engine.api.inspect_container(bystander)["State"]["Running"]
         assert cleanup() == []
         other.kill()
