@@ -39,6 +39,12 @@ def builds_of(
         build = Build(context=str(context), dockerfile=written.build.dockerfile, args=written.build.args)
         if not context.is_dir():
             problems.add(f"no folder {written.build.context!r} in {folder}", _place(name, data, "context"))
+        elif not (context / build.dockerfile).resolve().is_relative_to(context):
+            problems.add(
+                f"{build.dockerfile!r} lies outside {context}, and only that folder is sent to a build",
+                _place(name, data, "dockerfile"),
+                hint="a `context` that holds both",
+            )
         elif not (context / build.dockerfile).is_file():
             problems.add(f"no file {build.dockerfile!r} in {context}", _place(name, data, "dockerfile"))
         if builds.setdefault(image, build) != build:

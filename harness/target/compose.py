@@ -25,6 +25,12 @@ TARGET_NAME = r"^[a-z0-9][a-z0-9-]{0,59}$"
 _VOLUME = re.compile(r"([A-Za-z0-9][\w.-]*):(/[^:]*)")
 _LOOPBACK = "127.0.0.1"
 _PUBLISHED = re.compile(r"127\.0\.0\.1:[0-9]*:[0-9]+(/tcp)?")
+_IMAGE = re.compile(  # [host[:port]/]name[/name...][:tag][@digest]
+    r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]+)?/)?"
+    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+    r"(?::\w[\w.-]{0,127})?(?:@[a-z0-9]+:[0-9a-f]{32,})?",
+    re.ASCII,
+)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(b|kb?|mb?|gb?)", re.IGNORECASE)
 _SIZE_UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[0-9]+)?")
@@ -85,6 +91,13 @@ def _volumes(value: Any) -> Any:
 def _depends_on(value: Any) -> Any:
     """A list, or a mapping with conditions: readiness is awaited either way."""
     return list(value) if isinstance(value, dict) else value
+
+
+def _image(value: Any) -> Any:
+    """A reference as an image registry has it."""
+    if isinstance(value, str) and _IMAGE.fullmatch(value) is None:
+        raise ValueError(f"{value!r} names no image; write name:tag or name@sha256:..., in small letters")
+    return value
 
 
 def _build(value: Any) -> Any:
@@ -171,7 +184,7 @@ class WrittenBuild(Written):
 
 
 class WrittenService(Written):
-    image: Name | None = None
+    image: Annotated[Text | None, BeforeValidator(_image)] = None
     build: Annotated[WrittenBuild | None, BeforeValidator(_build)] = None
     command: Annotated[tuple[Text, ...], BeforeValidator(_command)] = ()
     environment: Annotated[dict[str, str], BeforeValidator(_environment)] = Field(default_factory=dict)

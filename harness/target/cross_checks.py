@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from harness.errors import TargetError
 from harness.experiment.names import suggestion
 from harness.experiment.problems import Problems
-from harness.experiment.target import Service, TargetSpec
+from harness.experiment.target import Link, Service, TargetSpec
 from harness.experiment.yaml_reader import KeyPath
 from harness.target.compose import WrittenFile
 from harness.target.rewrite import link_between, rewrite_environment
 
 _X = "x-ledgerquake"
+# A service's name is its host name in Docker, and part of the names of its image and its networks. All
+# runtimes take the same files, so it holds for each of them.
+_HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+LINK_ENGINE = "toxiproxy"  # stands in the networks under this name
+LINK_ENGINE_PORT = 8474  # where it listens itself, in the network from which load enters
 
 
 def cross_check(spec: TargetSpec, file: WrittenFile, problems: Problems) -> None:
@@ -49,6 +55,7 @@ class _Checker:
 
     def service(self, service: Service, volumes: Mapping[str, object]) -> None:
         at: KeyPath = ("services", service.name)
+        self._host_name(service.name, at)
         for index, needed in enumerate(service.depends_on):
             self._known("service", needed, self._spec.services, (*at, "depends_on", index))
         for volume in service.volumes:
@@ -79,6 +86,17 @@ class _Checker:
             except TargetError as problem:
                 self._problems.add(problem.message, (*at, "environment", key), hint=problem.hint)
 
+    def _host_name(self, name: str, at: KeyPath) -> None:
+        if name == LINK_ENGINE:
+            self._problems.add(f"{name!r} is the link engine's own name", at, key=True, hint="choose another")
+        elif _HOST_NAME.fullmatch(name) is None:
+            self._problems.add(
+                f"{name!r} can be no host name",
+                at,
+                key=True,
+                hint="small letters, digits, - and _ between them, at most 63",
+            )
+
     def circles(self) -> None:
         """Services that wait for one another would never start."""
         waiting = dict(self._spec.services)
@@ -95,11 +113,28 @@ class _Checker:
             at: KeyPath = (_X, "links", link.name)
             if link.name != self._spec.entry:
                 self._known("service", link.client, self._spec.services, at, key=True)
+            else:
+                self._entry(link, at)
             if self._known("service", link.server, self._spec.services, at, key=True):
                 self._endpoint(link.server, link.port, at, (*at, "port"))
             first = seen.setdefault((link.client, link.server, link.port), link.name)
             if first != link.name:
                 self._problems.add(f"the same edge as {first}", at, key=True)
+
+    def _entry(self, link: Link, at: KeyPath) -> None:
+        """Where load enters stands nobody but the harness and the link engine."""
+        if link.client in self._spec.services:
+            self._problems.add(
+                f"load enters here, and {link.client!r} is a service", at, key=True, hint="for example client"
+            )
+        else:
+            self._host_name(link.client, at)
+        if link.port == LINK_ENGINE_PORT:
+            self._problems.add(
+                f"port {LINK_ENGINE_PORT} of the entry is the link engine's own",
+                (*at, "port"),
+                hint="let that service listen elsewhere",
+            )
 
     def extension(self) -> None:
         spec = self._spec

@@ -82,6 +82,12 @@ BAD = {
     "ports: [{target: 8080}]": r"would be open to the network",
     "build: ./nowhere": r":\d+:\d+: no folder './nowhere' in ",
     "build: {context: ., dockerfile: Dokerfile}": r":\d+:\d+: no file 'Dokerfile' in ",
+    "build: {context: ., dockerfile: ../Dockerfile}": (
+        r":\d+:\d+: '\.\./Dockerfile' lies outside .*, and only that folder is sent"
+    ),
+    "image: Big:1": r":\d+:\d+: services\.store\.image: 'Big:1' names no image; write name:tag or",
+    "image: tiny:${TAG}": r"'tiny:\$\{TAG\}' names no image",
+    "image: tiny@sha256:12": r"names no image",
     "build: {contxt: .}": r"unknown key 'contxt' in services\.store\.build.*\n.*did you mean 'context'",
     "build: {args: [NAME]}": r"NAME has no value",
     "privileged: true": r"unknown key 'privileged'",
@@ -93,6 +99,20 @@ BAD = {
 def test_a_mistake_is_told_with_its_place(folder: Path, line: str) -> None:
     with pytest.raises(TargetError, match=BAD[line]):
         read(folder, f"    {line}")
+
+
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+REFERENCES = [
+    "tiny",
+    "mine/tiny_one:1.2-rc_3",
+    f"registry.example.org:5000/a-quite-long-organisation/and-a-team-of-it/tiny:1.2@{DIGEST}",
+]
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_an_image_is_named_as_a_registry_names_it(folder: Path, reference: str) -> None:
+    assert len(REFERENCES[-1]) > 100
+    assert read(folder, f"    image: {reference}").image == reference
 
 
 def test_one_service_says_how_the_image_of_several_is_built(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from harness.errors import TargetError
 from harness.experiment.target import TargetSpec
+from harness.target.cross_checks import LINK_ENGINE, LINK_ENGINE_PORT
+from harness.target.docker import engine, runtime
 from harness.target.folder import load_mutants, load_target
 
 ROOT = Path(__file__).parents[3]
@@ -109,6 +112,54 @@ MISTAKES = {
         r"evidence\.sql is missing",
     ),
 }
+
+
+NAMES = {
+    "toxiproxy": r"compose\.yaml:37:3: 'toxiproxy' is the link engine's own name",
+    "Back": r"compose\.yaml:37:3: 'Back' can be no host name",
+    "back.one": r"'back\.one' can be no host name\n.*small letters, digits, - and _ between them, at most 63",
+    "back-": r"'back-' can be no host name",
+    "b" * 64: r"'b{64}' can be no host name",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_service_that_docker_could_not_call_so(folder: Path, name: str) -> None:
+    file = folder / "compose.yaml"
+    head = "  back:\n"
+    line = file.read_text().split(head)[0].count("\n") + 1
+    file.write_text(re.sub(r"\bback\b", name, file.read_text()))
+    with pytest.raises(TargetError, match=NAMES[name].replace("37", str(line))):
+        load_target(folder)
+
+
+@pytest.mark.parametrize("name", ["b" * 63, "back_2-b", "9b"])
+def test_a_service_that_docker_can_call_so(folder: Path, name: str) -> None:
+    file = folder / "compose.yaml"
+    file.write_text(re.sub(r"\bback\b", name, file.read_text()))
+    assert name in load_target(folder).services
+
+
+def test_where_load_enters_stands_no_service(folder: Path) -> None:
+    change(folder, "entry: client->front", "entry: back->front")
+    change(folder, "    client->front: {port: 8080}", "    back->front: {port: 8080}")
+    with pytest.raises(TargetError, match=r":\d+:5: load enters here, and 'back' is a service"):
+        load_target(folder)
+
+
+def test_where_load_enters_the_link_engine_has_its_port(folder: Path) -> None:
+    file = folder / "compose.yaml"
+    own = file.read_text().replace("8080", "8474")
+    file.write_text(own)
+    with pytest.raises(TargetError, match=r":\d+:\d+: port 8474 of the entry is the link engine's own"):
+        load_target(folder)
+    front = file.read_text().replace("client->front: {port: 8474}", "client->front: {port: 80}")
+    file.write_text(front.replace("expose: [8474]", "expose: [8474, 80]"))
+    assert load_target(folder).links["front->store"].port == 8474  # another network: nobody minds
+
+
+def test_the_link_engine_is_what_docker_calls_it() -> None:
+    assert (LINK_ENGINE, LINK_ENGINE_PORT) == (runtime.ENGINE_SERVICE, engine.API_PORT)
 
 
 @pytest.mark.parametrize(("old", "new", "said"), MISTAKES.values(), ids=MISTAKES.keys())
