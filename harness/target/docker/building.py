@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -34,9 +35,9 @@ QUIET_S = 900.0  # pip may be silent for long over a slow line
 LAST_LINES = 12
 _STEP = re.compile(r"Step (\d+/\d+) : (.*)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+_PROXIES = ("http_proxy", "https_proxy")
+_NO_PROXY = "no_proxy"
 _PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
-_LOOPBACK = ("127.", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def build_target(
     """
     context = folder_context(Path(build.context), build.dockerfile)
     labels = {FILES: context.digest(build.args), BASE: base or ""}  # not that of an image below it
-    arguments = {**outside(context.instructions(), os.environ), **build.args}
+    index = wheels is None
+    arguments = {**outside(context.instructions(), os.environ, say, index=index), **build.args}
     if base is not None:
         if not _declares(context.instructions(), BASE_ARGUMENT):
             raise EnvironmentBroken(
@@ -154,21 +156,37 @@ def _start(
     )
 
 
-def outside(instructions: str, environment: Mapping[str, str]) -> dict[str, str]:
+def outside(
+    instructions: str, environment: Mapping[str, str], say: Say, *, index: bool = True
+) -> dict[str, str]:
     """What the steps of a build must know of this machine's way to the world, as build arguments.
 
-    Proxies are known to every builder; one on loopback is of no use within a container. Where pip looks
-    is passed on to a Dockerfile that asks for it with ARG.
+    Proxies are known to every builder; what is on loopback is of no use within a container. Where pip
+    looks is passed on to a Dockerfile that asks for it with ARG, unless it needs no ``index``: build
+    arguments stay readable in the image.
     """
     found: dict[str, str] = {}
-    for name in _PROXIES:
+    for name in (*_PROXIES, _NO_PROXY):
         value = environment.get(name) or environment.get(name.upper()) or ""
-        if value and not (urlsplit(value).hostname or "").startswith(_LOOPBACK):
+        if value and (name == _NO_PROXY or not _on_loopback(value)):
             found[name] = found[name.upper()] = value
-    for name in _PIP:
+    for name in _PIP if index else ():
         if name in environment and _declares(instructions, name):
-            found[name] = environment[name]
+            values = [value for value in environment[name].split() if not _on_loopback(value)]
+            if any("@" in value for value in values):
+                say(f"{name} has a password: who has the image can read it (--wheels DIR needs no index)")
+            if values:
+                found[name] = " ".join(values)
     return found
+
+
+def _on_loopback(url: str) -> bool:
+    """Of a URL with or without a scheme; of one that cannot be read, nobody knows."""
+    try:
+        host = urlsplit(url if "://" in url else f"//{url}").hostname or ""
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _declares(instructions: str, argument: str) -> bool:

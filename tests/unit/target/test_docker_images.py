@@ -318,7 +318,7 @@ OUTSIDE = {
 
 
 def test_the_way_out_is_told_to_a_build_and_nothing_else_of_the_environment() -> None:
-    found = outside(DOCKERFILE, {**OUTSIDE, "PASSWORD": "x"})
+    found = outside(DOCKERFILE, {**OUTSIDE, "PASSWORD": "x"}, quiet_only)
     proxy = OUTSIDE["HTTPS_PROXY"]
     assert found == {
         "https_proxy": proxy,
@@ -329,6 +329,33 @@ def test_the_way_out_is_told_to_a_build_and_nothing_else_of_the_environment() ->
             "PIP_INDEX_URL"
         ],  # the Dockerfile asks for it; for the trusted host it does not
     }
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:3128", "http://127.8.0.1", "localhost:3128", "http://LOCALHOST/simple", "http://[::1]:80"],
+)
+def test_what_listens_on_loopback_is_out_of_reach_of_a_build(host: str) -> None:
+    environment = {"https_proxy": host, "PIP_INDEX_URL": host, "no_proxy": "localhost"}
+    assert set(outside(DOCKERFILE, environment, quiet_only)) == {"no_proxy", "NO_PROXY"}
+
+
+@pytest.mark.parametrize("host", ["localhost.example:3128", "http://[10.0.0.1"])
+def test_what_is_not_known_to_be_on_loopback_is_passed_on(host: str) -> None:
+    assert outside(DOCKERFILE, {"https_proxy": host}, quiet_only)["HTTPS_PROXY"] == host
+
+
+def test_a_password_of_an_index_is_told_and_not_needed_with_wheels(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    index = "https://me:secret@index.example/simple"
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    engine, said = Engine(), list[str]()
+    build_target(docker(engine), "a:1", Build(context=str(folder)), said.append)
+    assert engine.built[0]["buildargs"]["PIP_INDEX_URL"] == index
+    assert len(said) == 1 and "PIP_INDEX_URL has a password" in said[0] and "secret" not in said[0]
+    build_target(docker(engine), "a:1", Build(context=str(folder)), quiet_only, wheels=folder)
+    assert "PIP_INDEX_URL" not in engine.built[1]["buildargs"]
 
 
 CURRENT = {FILES: Context(builtin_files()).digest()}
