@@ -126,12 +126,12 @@ def deliberate(problem: Exception, folder: RunFolder | None = None) -> Ledgerqua
     if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
         return disk_full(problem)
     what = f"the harness broke: {type(problem).__name__}: {problem}"
-    if folder is None:
-        return LedgerquakeError(what)
-    where = folder.logs / "harness.log"
-    with suppress(OSError):
-        where.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
-    error = LedgerquakeError(what, hint=f"the traceback is in {where}")
+    error = LedgerquakeError(what)
+    if folder is not None:
+        where = folder.logs / "harness.log"
+        with suppress(OSError):
+            where.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
+        error.hint = f"the traceback is in {where}"
     for note in getattr(problem, "__notes__", ()):
         error.add_note(note)
     return error
