@@ -67,4 +67,5 @@ def _gone_afterwards(docker: Docker, container: str) -> Iterator[threading.Event
         yield late
     finally:
         limit.cancel()
+        limit.join()  # it may be at it
         remove()
