@@ -6,11 +6,12 @@ A ``Ground`` makes the runtime and starts the link engine in it; the stage does 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.errors import EnvironmentBroken
-from harness.experiment.target import TargetSpec
+from harness.experiment.target import Mutant, TargetSpec
 from harness.experiment.vocabulary import Ability
 from harness.target.process import ProcessRuntime
 from harness.target.runtime import LinkEnds, Runtime, RuntimeName
@@ -28,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Deployed:
-    """A runtime with its addresses chosen and its link engine up; no service runs yet."""
+    """A runtime with its addresses chosen and its link engine up; no service that uses a link runs yet."""
 
     runtime: Runtime
     ends: Mapping[str, LinkEnds]
@@ -55,10 +56,13 @@ class Ground(Protocol):
         spec: TargetSpec,
         supervisor: Supervisor,
         seed: int,
+        mutant: Mutant | None,
         say: Say,
         undo: Callable[[Callable[[], None]], object],
     ) -> Deployed:
         """Make the runtime and start the engine; ``undo`` is given what takes each down again.
+
+        A ``mutant`` takes the place of its service.
 
         Raises EnvironmentBroken.
         """
@@ -83,6 +87,7 @@ class ProcessGround:
         spec: TargetSpec,
         supervisor: Supervisor,
         seed: int,
+        mutant: Mutant | None,
         say: Say,
         undo: Callable[[Callable[[], None]], object],
     ) -> Deployed:
@@ -91,6 +96,7 @@ class ProcessGround:
             spec, run_id=supervisor.run_id, scratch=scratch, supervisor=supervisor, seed=seed
         )
         undo(runtime.teardown)
+        _put_in(runtime, mutant)
         ends = runtime.prepare()
         log = scratch / "logs" / "toxiproxy.log"
         engine = Engine.start(self.engine, supervisor, log, port=runtime.spare_port())
@@ -118,6 +124,7 @@ class DockerGround:
         spec: TargetSpec,
         supervisor: Supervisor,
         seed: int,
+        mutant: Mutant | None,
         say: Say,
         undo: Callable[[Callable[[], None]], object],
     ) -> Deployed:
@@ -134,8 +141,18 @@ class DockerGround:
             images=obtain_all(self.docker, spec, say, may_build=self.may_build),
         )
         undo(runtime.teardown)
+        _put_in(runtime, mutant)
         ends = runtime.prepare()
-        return Deployed(runtime, ends, runtime.start_engine(self.engine))  # it goes with the containers
+        with ThreadPoolExecutor(1, thread_name_prefix="early") as pool:
+            early = pool.submit(runtime.start_independent)
+            engine = runtime.start_engine(self.engine)
+            early.result()
+        return Deployed(runtime, ends, engine)  # the engine goes with the other containers
+
+
+def _put_in(runtime: Runtime, mutant: Mutant | None) -> None:
+    if mutant is not None:
+        runtime.replace(mutant.service, mutant.process)
 
 
 def find_ground(

@@ -67,14 +67,12 @@ class Stage:
         self._undo.callback(self.journal.close)
         self._undo.callback(self._keep_logs, scratch)
         deployed = self._ground.break_ground(
-            self._spec, self.supervisor, self._seed, self._say, self._undo.callback
+            self._spec, self.supervisor, self._seed, self._mutant, self._say, self._undo.callback
         )
         self.runtime, self.engine = deployed.runtime, deployed.engine
         self.links = LinkLayer(self.engine, on_restart=self._note_restart)
         for link in deployed.ends.values():
             self.links.create(link.name, str(link.listen), str(link.upstream))
-        if self._mutant is not None:
-            self.runtime.replace(self._mutant.service, self._mutant.process)
         self.runtime.deploy(stopping)
 
     def _note_restart(self, restart: EngineRestart) -> None:

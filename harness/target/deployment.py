@@ -46,11 +46,15 @@ class Deployment(ABC, Generic[ChildT]):
 
     # --- coming up ------------------------------------------------------------------------------
     def deploy(self, stopping: Callable[[], bool] = never) -> None:
-        """Services in the order of ``depends_on``, as parallel as that allows; then ``ready_when``."""
+        """Services in the order of ``depends_on``, as parallel as that allows; then ``ready_when``.
+
+        One that was started early is only waited for.
+        """
         self.prepare()
 
         def bring_up(name: str, gave_up: Callable[[], bool]) -> None:
-            self.start(name)
+            if not self._one(name).lives:
+                self.start(name)
             self._await_service(name, READY_TIMEOUT_S, gave_up)
 
         in_order({name: one.spec.depends_on for name, one in self._services.items()}, bring_up, stopping)

@@ -203,7 +203,7 @@ def test_a_full_disk_of_the_harness_is_told(engine: PrivateEngine) -> None:
 def break_ground(engine: PrivateEngine, supervisor: Supervisor, undo: ExitStack) -> None:
     docker = engine.docker()
     ground = DockerGround(docker, find_engine_image(docker))
-    ground.break_ground(load_target(TINY), supervisor, 1, print, undo.callback).runtime.deploy()
+    ground.break_ground(load_target(TINY), supervisor, 1, None, print, undo.callback).runtime.deploy()
 
 
 def test_a_subnet_that_is_taken_at_the_last_moment_is_passed_by(

@@ -181,6 +181,17 @@ class DockerRuntime(Deployment[Incarnation]):
         self._engine.launch()
         return self._engine
 
+    def start_independent(self) -> None:
+        """Those that are nobody's client need no link: they can start while the engine does."""
+        clients = {link.client for link in self.spec.links.values()}
+        free = [
+            name
+            for name, service in self.spec.services.items()
+            if name not in clients and not service.depends_on
+        ]
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="start") as pool:
+            list(pool.map(self.start, free))
+
     def _plug(self, segment: Segment, number: int, names: tuple[str, ...] = ()) -> Plug:
         return Plug(self._name(segment.name), str(host(self._subnets[segment], number)), names)
 

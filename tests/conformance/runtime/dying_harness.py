@@ -32,7 +32,7 @@ def main() -> None:
     if wanted == "preparing":
         threading.Timer(0.25, lambda: print("preparing", flush=True)).start()
     runtime = ground.break_ground(
-        load_target(TARGET), supervisor, 1, lambda line: None, lambda undo: None
+        load_target(TARGET), supervisor, 1, None, lambda line: None, lambda undo: None
     ).runtime
     if wanted == "preparing":
         wait()
