@@ -124,10 +124,10 @@ def deliberate(problem: Exception, folder: RunFolder | None = None) -> Ledgerqua
     if isinstance(problem, LedgerquakeError):
         return problem
     if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
-        return disk_full(problem)
-    what = f"the harness broke: {type(problem).__name__}: {problem}"
-    error = LedgerquakeError(what)
-    if folder is not None:
+        error: LedgerquakeError = disk_full(problem)
+    else:
+        error = LedgerquakeError(f"the harness broke: {type(problem).__name__}: {problem}")
+    if folder is not None and error.hint is None:
         where = folder.logs / "harness.log"
         with suppress(OSError):
             where.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")

@@ -136,6 +136,7 @@ def test_what_is_left_is_removed_when_engine_and_harness_went_together_and_the_e
         engine.stop()
         run.process.kill()
         run.process.wait()
+        time.sleep(2.0)  # whoever removes finds nobody there at first
         engine.start()
         assert wait_until(lambda: not things_on(engine) and not processes_of(run.run_id), 15), (
             things_on(engine),

@@ -416,10 +416,10 @@ class DockerRuntime(Deployment[Incarnation]):
             return
         if self._watch is not None:
             self._watch.close()
-        for one in self._services.values():
-            if (life := one.running) is not None:
-                life.invited_ns = time.time_ns()
         try:
+            for one in self._services.values():
+                if (life := one.running) is not None:
+                    life.invited_ns = time.time_ns()
             self._keep_logs()
             left = sweep.sweep(self._docker, self._run_id)
         except EngineGone:
