@@ -19,6 +19,7 @@ from tests.integration.harness_run import ROOT, Finished, ledgerquake
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+SHORT = ("--set", "steady=5s", "--set", "recovered=4s")
 NEEDS_DOCKER = {"payments-unplugged": "take a service off its networks", "charging-throttled": "limit"}
 
 
@@ -56,7 +57,7 @@ def test_the_healthy_stack_passes_and_the_report_says_where_it_ran(tmp_path: Pat
 
 
 def test_a_broken_variant_is_convicted(tmp_path: Path) -> None:
-    done = in_docker("psp-replies-lost", tmp_path, "--mutant", "retry-without-key")
+    done = in_docker("psp-replies-lost", tmp_path, "--mutant", "retry-without-key", *SHORT)
     assert done.code == ExitCode.FAIL, done.reasons()
     row = done.invariant("PAY4")
     assert row["verdict"] == "fail" and row["violations"] > 0
@@ -65,7 +66,7 @@ def test_a_broken_variant_is_convicted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("experiment", NEEDS_DOCKER)
 def test_faults_that_only_docker_has_are_proved(experiment: str, tmp_path: Path) -> None:
-    assert_passed(in_docker(experiment, tmp_path))
+    assert_passed(in_docker(experiment, tmp_path, *SHORT))
 
 
 @pytest.mark.parametrize("experiment", NEEDS_DOCKER)
