@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.errors import EnvironmentBroken
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # the SDK takes its time to import, and processes do not need
     from harness.target.docker.endpoint import Docker
     from harness.target.docker.images import EngineImage
 
+# Not asked of the runtime: its SDK takes its time to import, and processes do not need it.
+DOCKER_ABILITIES: frozenset[Ability] = frozenset({"unplug", "limit"})
 RuntimePreference = Literal["auto", "process", "docker"]
 Say = Callable[[str], None]
 
@@ -106,14 +108,13 @@ class ProcessGround:
 
 @dataclass(frozen=True)
 class DockerGround:
-    """Containers on an engine that answered. ``may_build``: images whose recipe the target has."""
+    """Containers on an engine that answered and has the images."""
 
     docker: Docker
     engine: EngineImage
     why: str = "asked for"
     name: RuntimeName = "docker"
-    abilities: frozenset[Ability] = field(default=frozenset({"unplug", "limit"}))
-    may_build: bool = True
+    abilities: frozenset[Ability] = DOCKER_ABILITIES
 
     @property
     def engine_label(self) -> str:
@@ -138,7 +139,7 @@ class DockerGround:
             scratch=supervisor.scratch,
             supervisor=supervisor,
             docker=self.docker,
-            images=obtain_all(self.docker, spec, say, may_build=self.may_build),
+            images=obtain_all(self.docker, spec, say, may_build=False),
         )
         undo(runtime.teardown)
         _put_in(runtime, mutant)
@@ -163,7 +164,7 @@ def find_ground(
     docker_host: str | None = None,
     say: Say,
 ) -> Ground:
-    """The ground for these targets. ``auto``: Docker when an engine answers and all images can be had.
+    """The ground for these targets. ``auto``: Docker when an engine answers and has all their images.
 
     Raises EnvironmentBroken when what was asked for by name is not to be had, InputError for a host that
     cannot be read.
@@ -171,29 +172,24 @@ def find_ground(
     if preference == "process":
         return ProcessGround(find_engine(toxiproxy))
     if preference == "docker":
-        return _docker_ground(toxiproxy, docker_host, "asked for")
+        return _docker_ground(toxiproxy, specs, docker_host, say, asked_for=True)
     try:
-        ground = _docker_ground(
-            toxiproxy, docker_host, "a Docker engine answers, and all images are to be had"
-        )
-        _check_images(ground, specs, say)
-        return ground
+        return _docker_ground(toxiproxy, specs, docker_host, say, asked_for=False)
     except EnvironmentBroken as without:
         return ProcessGround(find_engine(toxiproxy), f"auto: {without.message}")
 
 
-def _docker_ground(toxiproxy: Preference, docker_host: str | None, why: str) -> DockerGround:
+def _docker_ground(
+    toxiproxy: Preference, specs: Sequence[TargetSpec], docker_host: str | None, say: Say, *, asked_for: bool
+) -> DockerGround:
+    """Where nobody asked for Docker by name, nothing is pulled or built: that takes minutes."""
     from harness.target.docker.endpoint import connect
-    from harness.target.docker.images import find_engine_image
+    from harness.target.docker.images import find_engine_image, obtain_all
 
     docker = connect(docker_host)
     docker.check_within_reach()
-    return DockerGround(docker, find_engine_image(docker, toxiproxy), why)
-
-
-def _check_images(ground: DockerGround, specs: Sequence[TargetSpec], say: Say) -> None:
-    """Nobody asked for Docker by name, so nothing is built, which takes minutes."""
-    from harness.target.docker.images import obtain_all
-
+    engine = find_engine_image(docker, toxiproxy, say, may_pull=asked_for)
     for spec in specs:
-        obtain_all(ground.docker, spec, say, may_build=False)
+        obtain_all(docker, spec, say, may_build=asked_for)
+    why = "asked for" if asked_for else "auto: a Docker engine answers, and has all images"
+    return DockerGround(docker, engine, why)

@@ -157,7 +157,7 @@ class EngineImage:
 
 
 def find_engine_image(
-    docker: Docker, preference: Preference = "auto", say: Say = lambda line: None
+    docker: Docker, preference: Preference = "auto", say: Say = lambda line: None, may_pull: bool = True
 ) -> EngineImage:
     """The engine to use: the image that is named in the environment, the real server's, the built-in one's.
 
@@ -165,7 +165,7 @@ def find_engine_image(
     """
     if preference != "builtin":
         if named := os.environ.get(ENGINE_VARIABLE):
-            image = look(docker, named) or pull(docker, named, say)
+            image = look(docker, named) or _fetch_named(docker, named, say, may_pull)
             return EngineImage(named, "server", _server_version(docker, image), ("-proxy-metrics",))
         if found := _newest(docker, SERVER):
             return EngineImage(found, "server", _tag(found), ("-proxy-metrics",))
@@ -179,6 +179,12 @@ def find_engine_image(
         f"no image {wanted.get(preference, 'of the built-in Toxiproxy engine')} on this Docker engine",
         hint=f"{BUILD_HINT}, or name one in {ENGINE_VARIABLE}",
     )
+
+
+def _fetch_named(docker: Docker, ref: str, say: Say, may_pull: bool) -> Image:
+    if may_pull:
+        return pull(docker, ref, say)
+    raise EnvironmentBroken(f"image {ref}, named in {ENGINE_VARIABLE}, is not here", hint="pull it")
 
 
 def _server_version(docker: Docker, image: Image) -> str:
