@@ -19,6 +19,7 @@ from tests.integration.harness_run import ROOT, Finished, ledgerquake
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+SETTLE_SOON = ("--set", "settle_within=10s")  # what the broken variant did is never mended
 SHORT = ("--set", "steady=5s", "--set", "recovered=4s")
 NEEDS_DOCKER = {"payments-unplugged": "take a service off its networks", "charging-throttled": "limit"}
 
@@ -57,7 +58,7 @@ def test_the_healthy_stack_passes_and_the_report_says_where_it_ran(tmp_path: Pat
 
 
 def test_a_broken_variant_is_convicted(tmp_path: Path) -> None:
-    done = in_docker("psp-replies-lost", tmp_path, "--mutant", "retry-without-key", *SHORT)
+    done = in_docker("psp-replies-lost", tmp_path, "--mutant", "retry-without-key", *SHORT, *SETTLE_SOON)
     assert done.code == ExitCode.FAIL, done.reasons()
     row = done.invariant("PAY4")
     assert row["verdict"] == "fail" and row["violations"] > 0
