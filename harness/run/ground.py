@@ -18,6 +18,7 @@ from harness.target.runtime import LinkEnds, Runtime, RuntimeName
 from harness.target.supervisor import Supervisor
 from harness.toxiproxy.engine import Engine, RunningEngine
 from harness.toxiproxy.find import EngineChoice, Preference, find_engine
+from harness.toxiproxy.links import EngineRestart, LinkLayer
 
 if TYPE_CHECKING:  # the SDK takes its time to import, and processes do not need it
     from harness.target.docker.endpoint import Docker
@@ -27,14 +28,15 @@ if TYPE_CHECKING:  # the SDK takes its time to import, and processes do not need
 DOCKER_ABILITIES: frozenset[Ability] = frozenset({"unplug", "limit"})
 RuntimePreference = Literal["auto", "process", "docker"]
 Say = Callable[[str], None]
+OnRestart = Callable[[EngineRestart], None]
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A runtime with its addresses chosen and its link engine up; no service that uses a link runs yet."""
+    """A runtime with its link engine up and all links made; the first services may be starting already."""
 
     runtime: Runtime
-    ends: Mapping[str, LinkEnds]
+    links: LinkLayer
     engine: RunningEngine
 
 
@@ -61,8 +63,9 @@ class Ground(Protocol):
         mutant: Mutant | None,
         say: Say,
         undo: Callable[[Callable[[], None]], object],
+        on_restart: OnRestart | None = None,
     ) -> Deployed:
-        """Make the runtime and start the engine; ``undo`` is given what takes each down again.
+        """Make the runtime, start the engine, make the links; ``undo`` is given what takes each down again.
 
         A ``mutant`` takes the place of its service.
 
@@ -92,6 +95,7 @@ class ProcessGround:
         mutant: Mutant | None,
         say: Say,
         undo: Callable[[Callable[[], None]], object],
+        on_restart: OnRestart | None = None,
     ) -> Deployed:
         scratch = supervisor.scratch
         runtime = ProcessRuntime(
@@ -103,7 +107,7 @@ class ProcessGround:
         log = scratch / "logs" / "toxiproxy.log"
         engine = Engine.start(self.engine, supervisor, log, port=runtime.spare_port())
         undo(engine.stop)
-        return Deployed(runtime, ends, engine)
+        return Deployed(runtime, _make_links(engine, ends, on_restart), engine)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class DockerGround:
         mutant: Mutant | None,
         say: Say,
         undo: Callable[[Callable[[], None]], object],
+        on_restart: OnRestart | None = None,
     ) -> Deployed:
         from harness.target.docker.images import obtain_all
         from harness.target.docker.runtime import DockerRuntime
@@ -143,12 +148,28 @@ class DockerGround:
         )
         undo(runtime.teardown)
         _put_in(runtime, mutant)
-        ends = runtime.prepare()
-        with ThreadPoolExecutor(1, thread_name_prefix="early") as pool:
-            early = pool.submit(runtime.start_independent)
-            engine = runtime.start_engine(self.engine)
-            early.result()
-        return Deployed(runtime, ends, engine)  # the engine goes with the other containers
+        first = runtime.prepare_first()
+        engine = runtime.start_engine(self.engine)  # it goes with the other containers
+        links = _make_links(engine, first, on_restart)
+        with ThreadPoolExecutor(1, thread_name_prefix="first") as pool:
+            starting = pool.submit(runtime.start_first)
+            rest = {name: ends for name, ends in runtime.prepare().items() if name not in first}
+            _add_links(links, rest)
+            starting.result()
+        return Deployed(runtime, links, engine)
+
+
+def _make_links(
+    engine: RunningEngine, ends: Mapping[str, LinkEnds], on_restart: OnRestart | None
+) -> LinkLayer:
+    links = LinkLayer(engine, on_restart=on_restart)
+    _add_links(links, ends)
+    return links
+
+
+def _add_links(links: LinkLayer, ends: Mapping[str, LinkEnds]) -> None:
+    for link in ends.values():
+        links.create(link.name, str(link.listen), str(link.upstream))
 
 
 def _put_in(runtime: Runtime, mutant: Mutant | None) -> None:

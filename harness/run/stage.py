@@ -67,12 +67,15 @@ class Stage:
         self._undo.callback(self.journal.close)
         self._undo.callback(self._keep_logs, scratch)
         deployed = self._ground.break_ground(
-            self._spec, self.supervisor, self._seed, self._mutant, self._say, self._undo.callback
+            self._spec,
+            self.supervisor,
+            self._seed,
+            self._mutant,
+            self._say,
+            self._undo.callback,
+            self._note_restart,
         )
-        self.runtime, self.engine = deployed.runtime, deployed.engine
-        self.links = LinkLayer(self.engine, on_restart=self._note_restart)
-        for link in deployed.ends.values():
-            self.links.create(link.name, str(link.listen), str(link.upstream))
+        self.runtime, self.engine, self.links = deployed.runtime, deployed.engine, deployed.links
         self.runtime.deploy(stopping)
 
     def _note_restart(self, restart: EngineRestart) -> None:

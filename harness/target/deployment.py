@@ -115,7 +115,8 @@ class Deployment(ABC, Generic[ChildT]):
 
     # --- where things are, and how they are -----------------------------------------------------
     def address(self, service: str, port: int) -> Address:
-        self.prepare()
+        if (service, port) not in self._addresses:
+            self.prepare()
         try:
             return self._addresses[service, port]
         except KeyError:
@@ -125,7 +126,8 @@ class Deployment(ABC, Generic[ChildT]):
             ) from None
 
     def link(self, name: str) -> LinkEnds:
-        self.prepare()
+        if name not in self._links:
+            self.prepare()
         if name not in self._links:
             raise InputError(unknown("link", name, self._links))
         return self._links[name]

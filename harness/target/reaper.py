@@ -10,6 +10,7 @@ Requests and answers are JSON lines::
     {"id", "op": "signal", "child", "number"}                      -> {"id", "sent"}
     {"id", "op": "kill" | "pause" | "resume", "child"}             -> {"id", "processes"}
     {"id", "op": "will", "argv", "env", "patience_s": {"ended", "died"}} -> {"id"}
+    {"id", "op": "revoke", "will"}                                 -> {"id"}      the id of a will
     {"id", "op": "end"}                                            -> {"id", "left"}
     any of them that fails                                         -> {"id", "error"}
     {"event": "exit", "child", "code", "at_ns"}                    when a service and its tree are gone
@@ -97,7 +98,7 @@ class Reaper:
         self._selector.register(channel, selectors.EVENT_READ, self._serve)
         self._kept: dict[int, _Kept] = {}
         self._last_child = 0
-        self._wills: list[Message] = []
+        self._wills: dict[int, Message] = {}
         self._ops: dict[str, Callable[[Message], Message]] = {
             "spawn": self._spawn,
             "signal": self._signal,
@@ -105,6 +106,7 @@ class Reaper:
             "pause": self._pause,
             "resume": self._resume,
             "will": self._note_will,
+            "revoke": self._revoke_will,
         }
 
     def run(self) -> None:
@@ -203,7 +205,11 @@ class Reaper:
         return tree
 
     def _note_will(self, request: Message) -> Message:
-        self._wills.append(request)
+        self._wills[request["id"]] = request
+        return {}
+
+    def _revoke_will(self, request: Message) -> Message:
+        del self._wills[request["will"]]
         return {}
 
     def _leave_nothing(self, how: str) -> list[str]:
@@ -213,7 +219,7 @@ class Reaper:
         """
         gone = _kill_all(KILL_PATIENCE_S)
         left = [f"process {process.pid}" for process in proctree.descendants(os.getpid())]
-        left += [thing for will in self._wills for thing in _carry_out(will, how)]
+        left += [thing for will in self._wills.values() for thing in _carry_out(will, how)]
         if not gone:
             return left
         try:

@@ -177,14 +177,20 @@ class Supervisor:
         with self._lock:
             return self._child(answer["child"], answer["pid"])
 
-    def bequeath(self, argv: Sequence[str], env: Mapping[str, str], patience_s: Mapping[str, float]) -> None:
+    def bequeath(self, argv: Sequence[str], env: Mapping[str, str], patience_s: Mapping[str, float]) -> int:
         """Have a command run when the run is over, however it ends (see ``harness.target.reaper``).
 
         Say so before the first thing exists that only the command can remove. ``patience_s``: how long it
-        may take when the harness ``ended``, and when it ``died``.
+        may take when the harness ``ended``, and when it ``died``. Returns what ``revoke`` takes.
         """
-        self.ask("will", argv=list(argv), env={**env, RUN_VARIABLE: self.run_id}, patience_s=dict(patience_s))
+        environment = {**env, RUN_VARIABLE: self.run_id}
+        answer = self.ask("will", argv=list(argv), env=environment, patience_s=dict(patience_s))
         self._end_patience_s += patience_s["ended"]
+        return int(answer["id"])
+
+    def revoke(self, will: int) -> None:
+        """Nothing that it would remove is left."""
+        self.ask("revoke", will=will)
 
     def ask(self, op: str, **arguments: Any) -> Message:
         """One request and its answer. Raises EnvironmentBroken when it fails or nobody answers."""

@@ -25,7 +25,7 @@ class ContainerEngine:
     def __init__(self, container: Container, image: EngineImage, address: str, log: Path) -> None:
         self.host = address
         self.port = API_PORT
-        self._container = container
+        self.container = container
         self._image = image
         self._log = log
         self._stopped = False
@@ -44,23 +44,23 @@ class ContainerEngine:
 
     def keep_log(self) -> None:
         """Before its container goes."""
-        if said := self._container.log():
+        if said := self.container.log():
             self._log.write_text(said, encoding="utf-8")
 
     def launch(self) -> None:
         """Start it and wait until its API answers. Raises EnvironmentBroken."""
-        self._container.start()
+        self.container.start()
         self._wait_until_answering()
 
     def alive(self) -> bool:
         """While it is being replaced it counts as alive: that is reported by whoever asked for it."""
-        return self._being_replaced or self._container.look().status in ("running", "paused")
+        return self._being_replaced or self.container.look().status in ("running", "paused")
 
     def fallen(self) -> int | None:
         """The exit code of an engine that ended uninvited; None while it lives or is being replaced."""
         if self._being_replaced or self._stopped:
             return None
-        seen = self._container.look()
+        seen = self.container.look()
         return None if seen.status in ("running", "paused") else seen.code
 
     def stop(self) -> None:
@@ -68,7 +68,7 @@ class ContainerEngine:
         if self._stopped:
             return
         try:
-            self._container.kill()
+            self.container.kill()
             self.keep_log()
         finally:
             self._stopped = True
@@ -79,7 +79,7 @@ class ContainerEngine:
             raise EnvironmentBroken("the Toxiproxy engine was stopped already, so it is not started again")
         self._being_replaced = True
         try:
-            self._container.kill()
+            self.container.kill()
             self.launch()
         finally:
             self._being_replaced = False
@@ -87,13 +87,13 @@ class ContainerEngine:
     def _wait_until_answering(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
-            seen = self._container.look()
+            seen = self.container.look()
             if seen.status != "running":
                 raise self._broken(f"ended at once with exit code {seen.code}")
             if time.monotonic() > deadline:
                 raise self._out_of_reach(seen)
             time.sleep(0.02)
-        if not kernel.has_address(self._container.look().pid, self.host):
+        if not kernel.has_address(self.container.look().pid, self.host):
             raise self._elsewhere()
 
     def _answers(self) -> bool:
@@ -121,7 +121,7 @@ class ContainerEngine:
         )
 
     def _broken(self, what: str) -> EnvironmentBroken:
-        said = self._container.log()[-600:].strip()
+        said = self.container.log()[-600:].strip()
         return EnvironmentBroken(
             f"the Toxiproxy engine ({self.label}) {what}; its log ends: {said or '(empty)'}"
         )

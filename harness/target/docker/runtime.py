@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -23,7 +23,7 @@ from harness.errors import EnvironmentBroken
 from harness.evidence.model import Death
 from harness.experiment.target import Service, TargetSpec
 from harness.experiment.vocabulary import Ability
-from harness.target.deployment import Deployment, read_versions, split
+from harness.target.deployment import READY_TIMEOUT_S, Deployment, read_versions, split
 from harness.target.docker import kernel, sweep
 from harness.target.docker.container import Container, Order, Plug
 from harness.target.docker.endpoint import Docker, EngineGone, asking
@@ -36,6 +36,7 @@ from harness.target.docker.lives import Incarnation, Roster
 from harness.target.docker.subnets import candidates, taken
 from harness.target.docker.watch import Watch
 from harness.target.lives import Life
+from harness.target.order import in_order
 from harness.target.runtime import Address, Limits, LinkEnds, RuntimeName, ServiceState, Usage
 from harness.target.scratch import RUN_VARIABLE, SERVICE_VARIABLE
 from harness.target.supervisor import Supervisor
@@ -75,6 +76,7 @@ class DockerRuntime(Deployment[Incarnation]):
         self._images = images
         self._layout: Layout = lay_out(spec)
         self._subnets: dict[Segment, IPv4Network] = {}
+        self._free: Iterator[IPv4Network] = iter(())
         self._engine: ContainerEngine | None = None
         self._watch: Watch | None = None
         self._containers: dict[str, Container] = {}
@@ -84,6 +86,7 @@ class DockerRuntime(Deployment[Incarnation]):
         }
         self._narrowed: dict[str, list[tuple[int, int | None]]] = {}  # memory: since, until (epoch ns)
         self._unplugged: set[str] = set()
+        self._will: int | None = None
         self._roster = Roster(docker, run_id)
         self._preparing = threading.Lock()
         self._labels: dict[str, str] = {}
@@ -91,31 +94,71 @@ class DockerRuntime(Deployment[Incarnation]):
 
     # --- coming up ------------------------------------------------------------------------------
     def prepare(self) -> Mapping[str, LinkEnds]:
-        """Networks and volumes, and with them every address. Raises EnvironmentBroken."""
+        """All networks and volumes, and with them every address. Raises EnvironmentBroken."""
+        self._prepare(self._layout.segments)
+        return dict(self._links)
+
+    def prepare_first(self) -> Mapping[str, LinkEnds]:
+        """Only what the services that are ``first`` need, and the way in."""
+        first = self._first()
+        self._prepare(
+            [
+                segment
+                for segment in self._layout.segments
+                if segment.client in first or segment is self._layout.of_link[self.spec.entry]
+            ]
+        )
+        return dict(self._links)
+
+    def _prepare(self, segments: Sequence[Segment]) -> None:
         with self._preparing:
-            if not self._links:
+            if self._watch is None:
                 (self._scratch / "logs").mkdir(exist_ok=True, mode=0o700)
                 self._leave_a_will()
                 self._watch = Watch(self._docker)
                 self._labels = Claim.of_run(self._scratch).labels()
-                self._make_networks()
+                self._free = candidates(self._run_id, taken(self._docker))
                 self._make_volumes()
-                self._note_addresses()
-        return dict(self._links)
+            for segment in segments:
+                if segment not in self._subnets:
+                    self._subnets[segment] = self._make_network(segment, self._free)
+                    if self._engine is not None:
+                        self._engine.container.plug_in(self._plug(segment, PROXY, segment.servers))
+            self._note_addresses()
+
+    def _first(self) -> frozenset[str]:
+        """Services that all others wait for longest: who holds the roles of ``ready_when``, and whatever
+        these depend on. Their start is worth hiding the making of the other networks in.
+        """
+        found: set[str] = set()
+        more = {member for role in self.spec.ready_when for member in self.spec.roles[role].members}
+        while more:
+            found |= more
+            dialled = {link.server for link in self.spec.links.values() if link.client in more}
+            needed = {name for one in more for name in self.spec.services[one].depends_on}
+            more = (dialled | needed) - found
+        return frozenset(found)
+
+    def start_first(self) -> None:
+        """Start those, each after what it depends on; the last ones are not waited for."""
+        first = self._first()
+        waited_for = {name for one in first for name in self.spec.services[one].depends_on}
+
+        def one(name: str, gave_up: Callable[[], bool]) -> None:
+            self.start(name)
+            if name in waited_for:
+                self._await_service(name, READY_TIMEOUT_S, gave_up)
+
+        in_order({name: self.spec.services[name].depends_on for name in first}, one)
 
     def _leave_a_will(self) -> None:
         """Before the first thing exists: whatever becomes of the harness, the run's things are removed."""
         environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-        self._supervisor.bequeath(
+        self._will = self._supervisor.bequeath(
             [sys.executable, "-I", "-c", _SWEEP.format(root=_PACKAGE_ROOT), self._run_id, self._docker.url],
             environment,
             sweep.PATIENCE_S,
         )
-
-    def _make_networks(self) -> None:
-        free = candidates(self._run_id, taken(self._docker))
-        for segment in self._layout.segments:
-            self._subnets[segment] = self._make_network(segment, free)
 
     def _make_network(self, segment: Segment, free: Iterator[IPv4Network]) -> IPv4Network:
         """In the first subnet that nobody takes at the same moment."""
@@ -150,17 +193,23 @@ class DockerRuntime(Deployment[Incarnation]):
                 )
 
     def _note_addresses(self) -> None:
+        """Of whatever has its networks by now."""
         for name, service in self.spec.services.items():
-            own = str(host(self._subnets[self._layout.of_client(name)[0]], OWN))
-            self._addresses.update({(name, port): Address(own, port) for port in service.ports})
+            if subnet := self._subnets.get(self._layout.of_client(name)[0]):
+                self._addresses.update(
+                    {(name, port): Address(str(host(subnet, OWN)), port) for port in service.ports}
+                )
         for name, link in self.spec.links.items():
-            proxy = str(host(self._subnets[self._layout.of_link[name]], PROXY))
-            upstream = self._addresses[link.server, link.port]
-            self._links[name] = LinkEnds(name, Address(proxy, link.port), upstream)
+            subnet, upstream = (
+                self._subnets.get(self._layout.of_link[name]),
+                self._addresses.get((link.server, link.port)),
+            )
+            if subnet and upstream:
+                self._links[name] = LinkEnds(name, Address(str(host(subnet, PROXY)), link.port), upstream)
 
     def start_engine(self, image: EngineImage) -> ContainerEngine:
-        """The proxies' container, in all networks. Raises EnvironmentBroken."""
-        self.prepare()
+        """The proxies' container, in all networks that there are so far. Raises EnvironmentBroken."""
+        self.prepare_first()
         entry = self._layout.of_link[self.spec.entry]
         address = str(host(self._subnets[entry], PROXY))
         dash = "-" if image.kind == "server" else "--"
@@ -172,7 +221,7 @@ class DockerRuntime(Deployment[Incarnation]):
                 command=[*image.arguments, f"{dash}host", address, f"{dash}port", str(API_PORT)],
                 hostname=ENGINE_SERVICE,
                 labels={**self._labels, SERVICE: ENGINE_SERVICE},
-                plugs=[self._plug(segment, PROXY, segment.servers) for segment in self._layout.segments],
+                plugs=[self._plug(segment, PROXY, segment.servers) for segment in self._subnets],
                 environment={"LOG_LEVEL": "warn"},  # by default it tells each connection's life
             ),
         )
@@ -180,17 +229,6 @@ class DockerRuntime(Deployment[Incarnation]):
         self._engine = ContainerEngine(container, image, address, log)
         self._engine.launch()
         return self._engine
-
-    def start_independent(self) -> None:
-        """Those that are nobody's client need no link: they can start while the engine does."""
-        clients = {link.client for link in self.spec.links.values()}
-        free = [
-            name
-            for name, service in self.spec.services.items()
-            if name not in clients and not service.depends_on
-        ]
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="start") as pool:
-            list(pool.map(self.start, free))
 
     def _plug(self, segment: Segment, number: int, names: tuple[str, ...] = ()) -> Plug:
         return Plug(self._name(segment.name), str(host(self._subnets[segment], number)), names)
@@ -278,8 +316,9 @@ class DockerRuntime(Deployment[Incarnation]):
     # --- life and death -------------------------------------------------------------------------
     def start(self, service: str) -> None:
         """Start it; does not wait for readiness. Raises EnvironmentBroken when it runs already."""
-        self.prepare()
         one = self._one(service)
+        if any(segment not in self._subnets for segment in self._layout.of_client(service)):
+            self.prepare()
         with one.lock:
             self.state(service)  # the roster may not have heard yet that the last life is over
             if one.running is not None:
@@ -429,6 +468,8 @@ class DockerRuntime(Deployment[Incarnation]):
         if left:
             names = ", ".join(str(thing) for thing in left)
             raise EnvironmentBroken(f"cannot be removed: {names}", hint="ledgerquake cleanup")
+        if self._will is not None and self._supervisor.alive:
+            self._supervisor.revoke(self._will)
 
     def _keep_logs(self) -> None:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="logs") as pool:

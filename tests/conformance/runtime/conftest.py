@@ -77,11 +77,8 @@ def new_run_id() -> str:
 def come_up(undo: ExitStack, kind: str, run_id: str) -> Deployed:
     supervisor = undo.enter_context(Supervisor.start(run_id))
     deployed = RUNTIMES[kind]().break_ground(load_target(TARGET), supervisor, 1, None, print, undo.callback)
-    links = LinkLayer(deployed.engine)
-    for link in deployed.ends.values():
-        links.create(link.name, str(link.listen), str(link.upstream))
     deployed.runtime.deploy()
-    return Deployed(supervisor, deployed.runtime, deployed.engine, links)
+    return Deployed(supervisor, deployed.runtime, deployed.engine, deployed.links)
 
 
 @pytest.fixture(scope="module", params=list(RUNTIMES))
