@@ -218,7 +218,7 @@ def test_a_subnet_that_is_taken_at_the_last_moment_is_passed_by(
     try:
         with Supervisor.start(run_id) as supervisor, ExitStack() as undo:
             break_ground(engine, supervisor, undo)
-            ours = api.inspect_network(f"lq-{run_id}-store")["IPAM"]["Config"][0]["Subnet"]
+            ours = api.inspect_network(f"lq-{run_id}-client")["IPAM"]["Config"][0]["Subnet"]
             assert ours == str(second)
     finally:
         api.remove_network("quicker")  # it is still there
