@@ -44,7 +44,16 @@ History = dict[str, Any]
 
 @functools.cache
 def _base_text() -> str:
-    return json.dumps(yaml.safe_load((HERE / "base.yaml").read_text(encoding="utf-8")))
+    """``base.yaml``, with what the files in ``base/`` add to its lists; the ledger in order of time."""
+    history = yaml.safe_load((HERE / "base.yaml").read_text(encoding="utf-8"))
+    for file in sorted((HERE / "base").glob("*.yaml")):
+        more = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for table, rows in more.pop("tables", {}).items():
+            history["tables"].setdefault(table, []).extend(rows)
+        for name, rows in more.items():
+            history[name].extend(rows)
+    history["ledger"].sort(key=lambda entry: entry["at"])
+    return json.dumps(history)
 
 
 def base() -> History:

@@ -70,7 +70,8 @@ class Stack:
         # The first host accepts and closes at once or refuses: services must get past it.
         database = f"postgresql://{name}@127.0.0.1:{self.ports['nowhere']},{self.host}/billing"
         services = {
-            f"{other.upper()}_URL": self.url("nowhere") for other in ("mediation", "notify", "roaming")
+            f"{other.upper()}_URL": self.url("nowhere")
+            for other in ("mediation", "notify", "roaming", "invoicing")
         }
         return {
             "PATH": os.environ["PATH"],

@@ -5,7 +5,7 @@ grant pg_read_all_data, pg_monitor to auditor;
 do $$
 declare service text;
 begin
-  foreach service in array array['edge', 'payments', 'charging', 'mediation', 'notify', 'roaming'] loop
+  foreach service in array array['edge', 'payments', 'charging', 'mediation', 'invoicing', 'notify', 'roaming'] loop
     execute format('create role %I login', service);
     execute format('create schema %I authorization %I', service, service);
     execute format('alter role %I set search_path = %I', service, service);
@@ -51,4 +51,4 @@ begin
     alter table %1$I.dead_letter owner to %1$I;
   $f$, service);
 end $$;
-select make_messaging(s) from unnest(array['edge', 'payments', 'charging', 'mediation', 'notify', 'roaming']) s;
+select make_messaging(s) from unnest(array['edge', 'payments', 'charging', 'mediation', 'invoicing', 'notify', 'roaming']) s;

@@ -13,5 +13,15 @@ create table edge.announcement (
   starts_at timestamptz not null,
   ends_at timestamptz,
   published_at timestamptz not null default clock_timestamp());
+-- A time in which a function was not to be had, as edge saw it by its traffic; and who met it.
+create table edge.outage (
+  id uuid primary key,
+  component text not null,
+  began_at timestamptz not null,
+  ended_at timestamptz);
+create table edge.outage_affected (
+  outage_id uuid not null references edge.outage,
+  subscriber bigint not null,
+  primary key (outage_id, subscriber));
 insert into edge.mode (mode, reason) values ('normal', 'installed');
 reset role;

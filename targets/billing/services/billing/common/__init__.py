@@ -21,6 +21,9 @@ Errors: ``Unavailable`` (nothing was sent; answered as 503 with Retry-After), ``
 ``is_infrastructure(error)``: the database's fault rather than the data's. ``with after_a_write()``: what
 follows a write must not promise, by ``Unavailable``, that nothing was done. Retries keep to a budget.
 
+``await admit(session) -> epoch`` in each transaction that moves a subscriber's money; ``is_lockdown(error)``:
+the gate refused, which leaves a handler as 503 with Retry-After (only where nothing was done before).
+
 ``Outbox.add(session, subject, payload, event_id=None) -> UUID`` in the transaction of the effect; the relay
 is woken at the commit. ``event_json(event_id, payload)`` and ``outbox.wake()`` serve those who insert by SQL.
 
@@ -41,6 +44,7 @@ Seams for mutants (replace from outside, then run the service's ``main``): ``Out
 ``Database._suspect_all``, ``http_client.backoff_s``, ``RetryBudget.take``.
 """
 
+from billing.common.admission import admit, is_lockdown
 from billing.common.app import Service
 from billing.common.backoff import RetryBudget, backoff_s
 from billing.common.bell import Bell
@@ -83,6 +87,7 @@ __all__ = [
     "Session",
     "Settings",
     "Unavailable",
+    "admit",
     "after_a_write",
     "backoff_s",
     "describe",
@@ -90,6 +95,7 @@ __all__ = [
     "event_json",
     "fingerprint",
     "is_infrastructure",
+    "is_lockdown",
     "json_object",
     "key_in_progress",
     "key_reused",

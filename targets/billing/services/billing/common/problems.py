@@ -10,9 +10,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import asyncpg
 from aiohttp import web
 
+from billing.common.admission import is_lockdown
 from billing.common.database import CommitInDoubt, Unavailable
+
+LOCKDOWN_RETRY_S = 5
 
 
 class Problem(Exception):
@@ -57,6 +61,8 @@ def problem_for(error: Exception) -> Problem:
             return error
         case Unavailable():
             return refused("database unavailable", str(error))
+        case asyncpg.PostgresError() if is_lockdown(error):
+            return refused("lockdown", str(error), retry_after_s=LOCKDOWN_RETRY_S)
         case web.HTTPException():
             return Problem(error.status, error.reason)
         case TimeoutError() | CommitInDoubt():

@@ -79,6 +79,8 @@ class Modes:
             raise Problem(400, "malformed body", f"mode must be one of {get_args(Mode)}, not {mode!r}")
 
         async def store(session: Session) -> int:
+            # Waits for all that was admitted under the old mode, and lets nothing in before the commit.
+            await session.execute("select pg_advisory_xact_lock(hashtext('edge.mode'))")
             epoch: int = await session.fetchval(_CHANGE, mode, reason, retry_after_s)
             await self._outbox.add(session, "ops.mode.changed", {"epoch": epoch, "mode": mode})
             return epoch

@@ -13,7 +13,7 @@ from billing.edge.forward import Upstream
 from billing.edge.mode import Kind, Modes
 from billing.edge.status import Colour, Component, colours, watch, worst
 
-COMPONENTS = ("payments", "charging", "mediation", "notify", "roaming")
+COMPONENTS = ("payments", "charging", "mediation", "notify", "roaming", "invoicing")
 
 # Method, path, the service that answers, what kind of work it is.
 ROUTES: tuple[tuple[str, str, str, Kind], ...] = (

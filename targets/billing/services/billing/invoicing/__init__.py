@@ -1,0 +1,1 @@
+"""Bills postpaid subscribers: billing runs, invoices, dunning, compensation."""

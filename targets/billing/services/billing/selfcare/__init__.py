@@ -1,0 +1,4 @@
+"""What customers can reach whatever else is down: the status page, the catalogue, balance and tariff by USSD.
+
+It stands outside the core: no database, no broker. It asks, keeps what it heard, and says how old that is.
+"""
