@@ -21,7 +21,8 @@ from billing.common.log import Log
 from billing.common.metrics import Metrics
 
 STREAM = "BILLING"
-SUBJECTS = ("payment.>", "cdr.>", "settlement.>", "ops.>")
+NOUNS = ("payment", "cdr", "settlement", "ops", "quota", "invoice", "dunning", "compensation", "notice")
+SUBJECTS = tuple(f"{noun}.>" for noun in NOUNS)
 
 BROKER_FAILURES = (nats.errors.Error, OSError, asyncio.TimeoutError)
 
