@@ -21,7 +21,7 @@ from harness.errors import EnvironmentBroken
 from harness.evidence.folder import RunFolder
 from harness.run.cleanup import cleanup
 from harness.run.ground import DockerGround, find_ground
-from harness.target.docker import images, runtime
+from harness.target.docker import images, networks
 from harness.target.docker.endpoint import HOST_VARIABLE
 from harness.target.docker.images import find_engine_image, pull
 from harness.target.docker.subnets import candidates
@@ -211,7 +211,7 @@ def test_a_subnet_that_is_taken_at_the_last_moment_is_passed_by(
     engine: PrivateEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = f"late-{uuid.uuid4().hex[:6]}"
-    monkeypatch.setattr(runtime, "taken", lambda docker: [])  # nobody had it when we looked
+    monkeypatch.setattr(networks, "taken", lambda docker: [])  # nobody had it when we looked
     first, second, *_ = islice(candidates(run_id, []), 2)
     api = engine.docker().api
     api.create_network("quicker", ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=str(first))]))

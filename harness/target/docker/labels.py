@@ -24,6 +24,11 @@ SERVICE = "org.ledgerquake.service"
 _MACHINE_ID = Path("/etc/machine-id")
 
 
+def full_name(run_id: str, part: str) -> str:
+    """What a run calls its container, network or volume of that short name."""
+    return f"lq-{run_id}-{part}"
+
+
 @dataclass(frozen=True)
 class Claim:
     """Which run, whose, on which machine, in which view of processes. ``owner``: see ``scratch.Owner``."""

@@ -81,6 +81,20 @@ def _slots(wanted: Mapping[str, set[int]]) -> list[_Slot]:
     return slots
 
 
+def first_services(spec: TargetSpec) -> frozenset[str]:
+    """Services that all others wait for longest: who holds the roles of ``ready_when``, and whatever
+    these depend on. Their start is worth hiding the making of the other networks in.
+    """
+    found: set[str] = set()
+    more = {member for role in spec.ready_when for member in spec.roles[role].members}
+    while more:
+        found |= more
+        dialled = {link.server for link in spec.links.values() if link.client in more}
+        needed = {name for one in more for name in spec.services[one].depends_on}
+        more = (dialled | needed) - found
+    return frozenset(found)
+
+
 def host(subnet: IPv4Network, number: int) -> IPv4Address:
     """The address of the proxy (``PROXY``) or the service (``SERVICE``) in a segment's subnet."""
     return subnet.network_address + number

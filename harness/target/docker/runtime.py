@@ -11,13 +11,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Network
 from pathlib import Path
-
-from docker.errors import APIError
-from docker.types import IPAMConfig, IPAMPool
 
 from harness.errors import EnvironmentBroken
 from harness.evidence.model import Death
@@ -25,24 +21,22 @@ from harness.experiment.target import Service, TargetSpec
 from harness.experiment.vocabulary import Ability
 from harness.target.deployment import READY_TIMEOUT_S, Deployment, read_versions, split
 from harness.target.docker import kernel, sweep
-from harness.target.docker.container import Container, Order, Plug
+from harness.target.docker.container import Container, Order
 from harness.target.docker.endpoint import Docker, EngineGone, asking
 from harness.target.docker.engine import API_PORT, ContainerEngine
 from harness.target.docker.images import EngineImage, Image
-from harness.target.docker.labels import RUN, SERVICE, Claim
-from harness.target.docker.layout import PROXY, Layout, Segment, host, lay_out
-from harness.target.docker.layout import SERVICE as OWN
+from harness.target.docker.labels import RUN, SERVICE, Claim, full_name
+from harness.target.docker.layout import Segment, first_services
+from harness.target.docker.limits import LimitsSet
 from harness.target.docker.lives import Incarnation, Roster
-from harness.target.docker.subnets import candidates, taken
+from harness.target.docker.networks import Networks
 from harness.target.docker.watch import Watch
-from harness.target.lives import Life
 from harness.target.order import in_order
 from harness.target.runtime import Address, Limits, LinkEnds, RuntimeName, ServiceState, Usage
 from harness.target.scratch import RUN_VARIABLE, SERVICE_VARIABLE
 from harness.target.supervisor import Supervisor
 
 AT_ONCE = 4
-SETTING_NS = 500_000_000  # a limit holds a little before the engine says that it does
 ENGINE_SERVICE = "toxiproxy"
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 # Isolated: a module of the same name in the caller's folder must not come first.
@@ -74,40 +68,30 @@ class DockerRuntime(Deployment[Incarnation]):
         self._supervisor = supervisor
         self._docker = docker
         self._images = images
-        self._layout: Layout = lay_out(spec)
-        self._subnets: dict[Segment, IPv4Network] = {}
-        self._free: Iterator[IPv4Network] = iter(())
+        self._labels = Claim.of_run(scratch).labels()
+        self._networks = Networks(docker, spec, run_id, self._labels)
+        self._limits = LimitsSet(spec)
+        self._first = first_services(spec)
         self._engine: ContainerEngine | None = None
         self._watch: Watch | None = None
         self._containers: dict[str, Container] = {}
         self._earlier: dict[str, str] = {}  # what containers that were made anew had said
-        self._limits = {
-            name: Limits(service.cpus, service.memory_bytes) for name, service in spec.services.items()
-        }
-        self._narrowed: dict[str, list[tuple[int, int | None]]] = {}  # memory: since, until (epoch ns)
         self._unplugged: set[str] = set()
         self._will: int | None = None
         self._roster = Roster(docker, run_id)
         self._preparing = threading.Lock()
-        self._labels: dict[str, str] = {}
         self._down = False
 
     # --- coming up ------------------------------------------------------------------------------
     def prepare(self) -> Mapping[str, LinkEnds]:
         """All networks and volumes, and with them every address. Raises EnvironmentBroken."""
-        self._prepare(self._layout.segments)
+        self._prepare(self._networks.segments)
         return dict(self._links)
 
     def prepare_first(self) -> Mapping[str, LinkEnds]:
         """Only what the services that are ``first`` need, and the way in."""
-        first = self._first()
-        self._prepare(
-            [
-                segment
-                for segment in self._layout.segments
-                if segment.client in first or segment is self._layout.of_link[self.spec.entry]
-            ]
-        )
+        entry = self._networks.of_link(self.spec.entry)
+        self._prepare([one for one in self._networks.segments if one.client in self._first or one is entry])
         return dict(self._links)
 
     def _prepare(self, segments: Sequence[Segment]) -> None:
@@ -116,40 +100,23 @@ class DockerRuntime(Deployment[Incarnation]):
                 (self._scratch / "logs").mkdir(exist_ok=True, mode=0o700)
                 self._leave_a_will()
                 self._watch = Watch(self._docker)
-                self._labels = Claim.of_run(self._scratch).labels()
-                self._free = candidates(self._run_id, taken(self._docker))
                 self._make_volumes()
             for segment in segments:
-                if segment not in self._subnets:
-                    self._subnets[segment] = self._make_network(segment, self._free)
-                    if self._engine is not None:
-                        self._engine.container.plug_in(self._plug(segment, PROXY, segment.servers))
-            self._note_addresses()
-
-    def _first(self) -> frozenset[str]:
-        """Services that all others wait for longest: who holds the roles of ``ready_when``, and whatever
-        these depend on. Their start is worth hiding the making of the other networks in.
-        """
-        found: set[str] = set()
-        more = {member for role in self.spec.ready_when for member in self.spec.roles[role].members}
-        while more:
-            found |= more
-            dialled = {link.server for link in self.spec.links.values() if link.client in more}
-            needed = {name for one in more for name in self.spec.services[one].depends_on}
-            more = (dialled | needed) - found
-        return frozenset(found)
+                if self._networks.make(segment) and self._engine is not None:
+                    self._engine.container.plug_in(self._networks.proxy_plug(segment))
+            self._addresses.update(self._networks.addresses())
+            self._links.update(self._networks.ends())
 
     def start_first(self) -> None:
         """Start those, each after what it depends on; the last ones are not waited for."""
-        first = self._first()
-        waited_for = {name for one in first for name in self.spec.services[one].depends_on}
+        waited_for = {name for one in self._first for name in self.spec.services[one].depends_on}
 
         def one(name: str, gave_up: Callable[[], bool]) -> None:
             self.start(name)
             if name in waited_for:
                 self._await_service(name, READY_TIMEOUT_S, gave_up)
 
-        in_order({name: self.spec.services[name].depends_on for name in first}, one)
+        in_order({name: self.spec.services[name].depends_on for name in self._first}, one)
 
     def _leave_a_will(self) -> None:
         """Before the first thing exists: whatever becomes of the harness, the run's things are removed."""
@@ -159,28 +126,6 @@ class DockerRuntime(Deployment[Incarnation]):
             environment,
             sweep.PATIENCE_S,
         )
-
-    def _make_network(self, segment: Segment, free: Iterator[IPv4Network]) -> IPv4Network:
-        """In the first subnet that nobody takes at the same moment."""
-        for subnet in free:
-            pool = IPAMPool(subnet=str(subnet), gateway=str(host(subnet, 1)))
-            try:
-                with asking(f"make the network {self._name(segment.name)}"):
-                    self._docker.api.create_network(
-                        self._name(segment.name),
-                        driver="bridge",
-                        internal=True,
-                        check_duplicate=True,
-                        labels=self._labels,
-                        ipam=IPAMConfig(pool_configs=[pool]),
-                    )
-            except EnvironmentBroken as broken:
-                cause = broken.__cause__
-                if isinstance(cause, APIError) and "overlaps" in str(cause.explanation):
-                    continue
-                raise
-            return subnet
-        raise AssertionError("candidates end by raising")
 
     def _make_volumes(self) -> None:
         names = {volume for service in self.spec.services.values() for volume in service.volumes}
@@ -192,26 +137,10 @@ class DockerRuntime(Deployment[Incarnation]):
                     f"cannot make the volume {self._name(name)}: somebody else has one of that name"
                 )
 
-    def _note_addresses(self) -> None:
-        """Of whatever has its networks by now."""
-        for name, service in self.spec.services.items():
-            if subnet := self._subnets.get(self._layout.of_client(name)[0]):
-                self._addresses.update(
-                    {(name, port): Address(str(host(subnet, OWN)), port) for port in service.ports}
-                )
-        for name, link in self.spec.links.items():
-            subnet, upstream = (
-                self._subnets.get(self._layout.of_link[name]),
-                self._addresses.get((link.server, link.port)),
-            )
-            if subnet and upstream:
-                self._links[name] = LinkEnds(name, Address(str(host(subnet, PROXY)), link.port), upstream)
-
     def start_engine(self, image: EngineImage) -> ContainerEngine:
         """The proxies' container, in all networks that there are so far. Raises EnvironmentBroken."""
         self.prepare_first()
-        entry = self._layout.of_link[self.spec.entry]
-        address = str(host(self._subnets[entry], PROXY))
+        address = self._networks.proxy_plug(self._networks.of_link(self.spec.entry)).address
         dash = "-" if image.kind == "server" else "--"
         container = Container.create(
             self._docker,
@@ -221,7 +150,7 @@ class DockerRuntime(Deployment[Incarnation]):
                 command=[*image.arguments, f"{dash}host", address, f"{dash}port", str(API_PORT)],
                 hostname=ENGINE_SERVICE,
                 labels={**self._labels, SERVICE: ENGINE_SERVICE},
-                plugs=[self._plug(segment, PROXY, segment.servers) for segment in self._subnets],
+                plugs=self._networks.proxy_plugs(),
                 environment={"LOG_LEVEL": "warn"},  # by default it tells each connection's life
             ),
         )
@@ -230,14 +159,8 @@ class DockerRuntime(Deployment[Incarnation]):
         self._engine.launch()
         return self._engine
 
-    def _plug(self, segment: Segment, number: int, names: tuple[str, ...] = ()) -> Plug:
-        return Plug(self._name(segment.name), str(host(self._subnets[segment], number)), names)
-
-    def _plugs(self, service: str) -> list[Plug]:
-        return [self._plug(segment, OWN) for segment in self._layout.of_client(service)]
-
     def _name(self, part: str) -> str:
-        return f"lq-{self._run_id}-{part}"
+        return full_name(self._run_id, part)
 
     def _order(self, service: Service, command: str) -> Order:
         marks = {RUN_VARIABLE: self._run_id, SERVICE_VARIABLE: service.name}
@@ -247,10 +170,10 @@ class DockerRuntime(Deployment[Incarnation]):
             command=split(command) if command else service.command,
             hostname=service.name,
             labels={**self._labels, SERVICE: service.name},
-            plugs=self._plugs(service.name),
+            plugs=self._networks.plugs(service.name),
             environment={**service.environment, **marks},
             volumes={self._name(volume): place for volume, place in service.volumes.items()},
-            limits=self._limits[service.name],
+            limits=self._limits.of(service.name),
             read_only=service.read_only,
             init=service.init,
             user=service.user,
@@ -317,7 +240,7 @@ class DockerRuntime(Deployment[Incarnation]):
     def start(self, service: str) -> None:
         """Start it; does not wait for readiness. Raises EnvironmentBroken when it runs already."""
         one = self._one(service)
-        if any(segment not in self._subnets for segment in self._layout.of_client(service)):
+        if not self._networks.are_made_for(service):
             self.prepare()
         with one.lock:
             self.state(service)  # the roster may not have heard yet that the last life is over
@@ -389,12 +312,12 @@ class DockerRuntime(Deployment[Incarnation]):
             self._pull(service)
 
     def _pull(self, service: str) -> None:
-        for plug in self._plugs(service):
+        for plug in self._networks.plugs(service):
             self._containers[service].unplug(plug)
 
     def plug_in(self, service: str) -> None:
         with self._one(service).lock:
-            for plug in self._plugs(service):
+            for plug in self._networks.plugs(service):
                 self._containers[service].plug_in(plug)
             self._unplugged.discard(service)
 
@@ -410,37 +333,17 @@ class DockerRuntime(Deployment[Incarnation]):
         return found
 
     def set_limits(self, service: str, limits: Limits) -> None:
-        one, spec = self._one(service), self.spec.services[service]
-        with one.lock:
-            self._containers[service].set_limits(limits)
-            self._limits[service] = limits
-            now = time.time_ns()
-            spans = self._narrowed.setdefault(service, [])
-            if spans and spans[-1][1] is None:
-                spans[-1] = (spans[-1][0], now)
-            if limits.memory_bytes is not None and limits.memory_bytes < (spec.memory_bytes or 1 << 60):
-                spans.append((now - SETTING_NS, None))
+        with self._one(service).lock:
+            if (made := self._containers.get(service)) is not None:
+                made.set_limits(limits)
+            self._limits.note(service, limits)
 
     def out_of_memory(self, service: str) -> bool:
-        one = self._one(service)
-        return bool(one.lives) and self._by_limit(service, one.lives[-1])
-
-    def _by_limit(self, service: str, life: Life[Incarnation]) -> bool:
-        """Whether it was killed while its memory was narrower than the target's own file has it.
-
-        By instants: the engine may tell of an end only when the limit has been lifted again.
-        """
-        ended_ns = life.child.ended_ns if life.over and life.child.out_of_memory else None
-        if ended_ns is None or life.child.poll() != -signal.SIGKILL:
-            return False
-        spans = self._narrowed.get(service, ())
-        return any(since_ns <= ended_ns <= (until_ns or ended_ns) for since_ns, until_ns in spans)
+        return any(self._limits.ended(service, life) for life in self._one(service).lives[-1:])
 
     def _note_end_by_limit(self, service: str) -> None:
-        """Killed for a limit that was set here: as if by ``kill``."""
         for life in self._one(service).lives[-1:]:
-            if life.invited_ns is None and self._by_limit(service, life):
-                life.invited_ns = life.child.ended_ns
+            self._limits.invite(service, life)
 
     def usage(self, service: str) -> Usage:
         found = kernel.usage(self._needs_running(service).child.pid)
