@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from traffic.charging import ChargingTraffic
 from traffic.payments import PaymentTraffic
+from traffic.roaming import RoamingTraffic
 from traffic.usage import UsageTraffic
 
 
-class BillingWorkload(PaymentTraffic, ChargingTraffic, UsageTraffic):
+class BillingWorkload(PaymentTraffic, ChargingTraffic, UsageTraffic, RoamingTraffic):
     """All of it, in one Locust user."""
