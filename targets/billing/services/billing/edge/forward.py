@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import aiohttp
 from aiohttp import web
 
@@ -16,8 +19,18 @@ ANSWER_HEADERS = ("Content-Type", "Retry-After")
 class Upstream:
     """One service behind edge. ``timeout_s`` is longer than the service's own patience."""
 
-    def __init__(self, name: str, url: str, component: Component, metrics: Metrics, timeout_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        component: Component,
+        metrics: Metrics,
+        timeout_s: float,
+        met: Callable[[str, int], None],
+    ) -> None:
+        """``met(name, subscriber)`` is told whose request was not served."""
         self.name = name
+        self._met = met
         self._url = url
         self._component = component
         self._metrics = metrics
@@ -31,26 +44,40 @@ class Upstream:
         self._metrics.add(f"{self.name}.attempts")
         with self._component.visit() as visit:
             try:
-                async with self._open().request(
-                    request.method,
-                    self._url + request.path_qs,
-                    data=content or None,
-                    headers=headers,
-                    timeout=self._timeout,
-                    allow_redirects=False,
-                ) as answer:
-                    body = await answer.read()
-            except NOT_SENT as error:
-                raise self._no_answer(502, error) from error
-            except TimeoutError as error:
-                raise self._no_answer(504, error) from error
-            except (aiohttp.ClientError, OSError) as error:
-                raise self._no_answer(502, error) from error
-            # A payment whose fate is unknown is an answer, and not the service that was promised.
-            in_doubt = self.name == "payments" and answer.status == 202
-            visit.good = answer.status < 500 and not in_doubt
-            passed = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
-            return web.Response(body=body, status=answer.status, headers=passed)
+                answer, body = await self._exchange(request, content, headers)
+                visit.good = self._served(answer.status, body)
+            finally:
+                if not visit.good and (subscriber := _subscriber(request, content)) is not None:
+                    self._met(self.name, subscriber)
+        passed = {name: answer.headers[name] for name in ANSWER_HEADERS if name in answer.headers}
+        return web.Response(body=body, status=answer.status, headers=passed)
+
+    async def _exchange(
+        self, request: web.Request, content: bytes, headers: dict[str, str]
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        try:
+            async with self._open().request(
+                request.method,
+                self._url + request.path_qs,
+                data=content or None,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as answer:
+                return answer, await answer.read()
+        except NOT_SENT as error:
+            raise self._no_answer(502, error) from error
+        except TimeoutError as error:
+            raise self._no_answer(504, error) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._no_answer(502, error) from error
+
+    def _served(self, status: int, body: bytes) -> bool:
+        """Whether the client got what the component is there for."""
+        if status == 202 and self.name == "payments":
+            return False  # its fate is unknown: an answer, and not the service that was promised
+        # What a lockdown refuses is refused on purpose: the component is well.
+        return status < 500 or (status == 503 and _title(body) == "lockdown")
 
     def _no_answer(self, status: int, error: Exception) -> Problem:
         self._metrics.add(f"{self.name}.failures")
@@ -65,3 +92,20 @@ class Upstream:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def _title(body: bytes) -> str | None:
+    """Of a problem document."""
+    try:
+        return str(json.loads(body)["title"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _subscriber(request: web.Request, content: bytes) -> int | None:
+    """Whom a request is about, as far as it says so."""
+    try:
+        said = json.loads(content)["subscriber"] if content else request.match_info["subscriber"]
+        return int(said)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -21,11 +21,12 @@ DRAIN_S = 5.0
 RETRY_AFTER_S = 5
 
 Mode = Literal["normal", "maintenance", "lockdown"]
-Kind = Literal["read", "money", "usage"]
+# ``gated``: passes in a lockdown, for what of it moves money is refused by the gate of whoever commits it.
+Kind = Literal["read", "money", "gated", "usage"]
 
 _REFUSED: dict[Mode, tuple[Kind, ...]] = {
     "normal": (),
-    "maintenance": ("money", "usage"),
+    "maintenance": ("money", "gated", "usage"),
     "lockdown": ("money",),
 }
 

@@ -11,6 +11,7 @@ from billing.common import Limits, Service, json_object, whole_number
 from billing.edge.announcements import Board
 from billing.edge.forward import Upstream
 from billing.edge.mode import Kind, Modes
+from billing.edge.outages import Outages
 from billing.edge.status import Colour, Component, colours, watch, worst
 
 COMPONENTS = ("payments", "charging", "mediation", "notify", "roaming", "invoicing")
@@ -20,7 +21,7 @@ ROUTES: tuple[tuple[str, str, str, Kind], ...] = (
     ("POST", "/topups", "payments", "money"),
     ("GET", "/payments/{id}", "payments", "read"),
     ("GET", "/accounts/{subscriber}/balance", "charging", "read"),
-    ("POST", "/credit-control", "charging", "money"),
+    ("POST", "/credit-control", "charging", "gated"),
     ("POST", "/cdrs", "mediation", "usage"),
     ("GET", "/usage", "mediation", "read"),
 )
@@ -37,6 +38,7 @@ class Edge:
         self._components = {name: Component() for name in COMPONENTS}
         self._modes = Modes(service.database, service.outbox, service.metrics)
         self._board = Board(service.database)
+        self._outages = Outages(COMPONENTS, self._colours, service.database, service.outbox, service.log)
 
     def install(self) -> None:
         service = self._service
@@ -55,10 +57,13 @@ class Edge:
             service.app.router.add_route(method, path, self._forwarder(upstreams[name], kind))
         service.background("mode", self._modes.run)
         service.background("announcements", self._board.run)
+        service.background("outages", self._outages.run)
 
     def _upstream(self, name: str) -> Upstream:
         url = self._service.settings.url(name.upper())
-        upstream = Upstream(name, url, self._components[name], self._service.metrics, UPSTREAM_TIMEOUT_S)
+        upstream = Upstream(
+            name, url, self._components[name], self._service.metrics, UPSTREAM_TIMEOUT_S, self._outages.met
+        )
         self._service.on_close(upstream.close)
         return upstream
 
@@ -69,9 +74,12 @@ class Edge:
 
         return forward
 
+    def _colours(self) -> dict[str, Colour]:
+        return colours(self._components, self._service.broker.is_connected)
+
     async def status(self, _: web.Request) -> web.Response:
         """From memory only."""
-        seen = colours(self._components, self._service.broker.is_connected)
+        seen = self._colours()
         mode = self._modes.in_force
         restricted: list[Colour] = [] if mode is not None and mode.mode == "normal" else ["yellow"]
         page = {
