@@ -69,6 +69,7 @@ class Plan(Frozen):
     recover_within_s: float
     recovered_s: float
     settle_within_s: float
+    settings: dict[str, dict[str, str]] = Field(default_factory=dict)  # of the target, for this run
 
 
 def make_plan(experiment: Experiment, vocabulary: Vocabulary, seed: int) -> Plan:
@@ -98,6 +99,7 @@ def make_plan(experiment: Experiment, vocabulary: Vocabulary, seed: int) -> Plan
         recover_within_s=experiment.recover_within_s,
         recovered_s=experiment.recovered_s,
         settle_within_s=experiment.settle_within_s,
+        settings=experiment.settings,
     )
 
 

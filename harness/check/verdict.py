@@ -91,6 +91,7 @@ class Verdict(Frozen):
     runtime: str
     toxiproxy: str
     mutant: str | None = None
+    settings: dict[str, dict[str, str]] = Field(default_factory=dict)  # those the experiment gave the target
     windows: dict[str, WindowVerdict]
     recovery_s: float | None = None
     expectations: tuple[ExpectationVerdict, ...]

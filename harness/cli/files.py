@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from harness.experiment.loader import (
 )
 from harness.experiment.model import Experiment
 from harness.experiment.names import suggestion
+from harness.experiment.problems import Problems
+from harness.experiment.settings import SETTINGS, with_settings
 from harness.experiment.target import TargetSpec
 from harness.experiment.vocabulary import Vocabulary
 from harness.experiment.yaml_reader import Document
@@ -45,7 +47,7 @@ class Loaded:
 
     path: Path
     experiment: Experiment
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary  # the target with the experiment's settings
     source: str  # the file as its author wrote it; with overrides, the whole that came of it
 
     @property
@@ -132,7 +134,24 @@ def _members(path: Path, document: Document, suite: Suite) -> Iterator[Path]:
 def _check(path: Path, document: Document) -> Loaded:
     folder = find_target(target_of(document), path, document)
     vocabulary = _vocabulary(folder)
-    return Loaded(path, check_experiment(document, vocabulary), vocabulary, _source(path, document, folder))
+    experiment = check_experiment(document, vocabulary)
+    if experiment.settings:
+        spec = with_settings(vocabulary.target, experiment.settings)
+        _check_addresses(document, spec, experiment)
+        vocabulary = replace(vocabulary, target=spec)
+    return Loaded(path, experiment, vocabulary, _source(path, document, folder))
+
+
+def _check_addresses(document: Document, spec: TargetSpec, experiment: Experiment) -> None:
+    """No setting leads past the proxies."""
+    from harness.target.rewrite import wrong_addresses
+
+    problems = Problems(document)
+    for name, values in experiment.settings.items():
+        for variable, problem in wrong_addresses(spec, spec.services[name]):
+            if variable in values:
+                problems.add(problem.message, (SETTINGS, name, variable), hint=problem.hint)
+    problems.raise_any()
 
 
 def _source(path: Path, document: Document, target: Path) -> str:
@@ -151,8 +170,8 @@ def _source(path: Path, document: Document, target: Path) -> str:
         whole, times = _TARGET_LINE.subn(lambda _: f"target: {json.dumps(data['target'])}  # {name}", text)
         if times == 1:
             return whole
-    changed = "".join(f"# {' '.join(mark.file.split())}\n" for mark in document.overridden.values())
-    return f"# {path.name} with\n{changed}{json.dumps(data, indent=2, ensure_ascii=False)}\n"
+    marks = dict.fromkeys(f"# {' '.join(mark.file.split())}\n" for mark in document.overridden.values())
+    return f"# {path.name} with\n{''.join(marks)}{json.dumps(data, indent=2, ensure_ascii=False)}\n"
 
 
 @cache

@@ -25,6 +25,9 @@ def show_plan(experiment: Experiment, plan: Plan, console: Console) -> None:
     console.print(Text(f"load lasts {show_duration(_usual_end(plan))} when recovery is instant, "
                        f"at most {show_duration(load.max_duration_s)}; then up to "
                        f"{show_duration(plan.settle_within_s)} to settle"))  # fmt: skip
+    for service, values in plan.settings.items():
+        for variable, value in values.items():
+            console.print(Text(f"setting {service}: {variable}={value}"), soft_wrap=True)
     console.print(_table(plan))
     for line in timeline(plan):
         console.print(Text(line), soft_wrap=True, highlight=False)

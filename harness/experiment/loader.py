@@ -19,6 +19,7 @@ from harness.experiment.model import Experiment, FaultSpec, JobSpec, LoadSpec
 from harness.experiment.names import suggestion
 from harness.experiment.overrides import apply_overrides
 from harness.experiment.problems import Problems, shown
+from harness.experiment.settings import SETTINGS, check_settings, with_spelt_settings
 from harness.experiment.timeline import check_timeline
 from harness.experiment.units import WRITTEN
 from harness.experiment.vocabulary import Vocabulary
@@ -41,7 +42,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Document:
             f"{shown(document.data)} is not an experiment",
             hint="a mapping is expected: name, title, target ...",
         )
-    return apply_overrides(document, overrides)
+    return with_spelt_settings(apply_overrides(document, overrides))
 
 
 def is_suite(document: Document) -> bool:
@@ -88,6 +89,7 @@ def check_experiment(document: Document, vocabulary: Vocabulary) -> Experiment:
     load = _quiet(WrittenLoad, data.get("load"))
     if load is not None:
         checks.check_load(load, vocabulary.target, problems)
+    check_settings(data.get(SETTINGS), vocabulary.target, problems)
     faults = _faults(data, vocabulary, problems)
     jobs = [(path, job) for path, raw in _items(data, "jobs") if (job := _quiet(WrittenJob, raw))]
     for path, job in jobs:
@@ -118,6 +120,7 @@ def check_experiment(document: Document, vocabulary: Vocabulary) -> Experiment:
         recovered_s=written.recovered,
         settle_within_s=written.settle_within,
         expect=expect,
+        settings=written.settings,
     )
 
 

@@ -86,3 +86,4 @@ class Experiment(Frozen):
     recovered_s: float = 10.0  # how long load goes on after recovery
     settle_within_s: float
     expect: tuple[Expectation, ...]
+    settings: dict[str, dict[str, str]] = Field(default_factory=dict)  # service -> variable -> value

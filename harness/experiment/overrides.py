@@ -1,7 +1,8 @@
 """``--set load.rate=50/s``: another value for one key, before anything is checked.
 
 The path goes by keys and, in lists, by numbers from 0 (``faults.0.for=5s``). The value is YAML, so
-lists and mappings can be set too: ``load.mix={topup: 1}``.
+lists and mappings can be set too: ``load.mix={topup: 1}``. A setting of the target needs nothing above it
+in the file: ``settings.edge.LOG_LEVEL=debug`` makes the mappings that are not there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from harness.errors import InputError, Mark
 from harness.experiment.names import suggestion
+from harness.experiment.settings import SETTINGS
 from harness.experiment.yaml_reader import MAX_INTEGER_DIGITS, Document, KeyPath, parse_yaml
 
 
@@ -35,23 +37,30 @@ def _apply(document: Document, text: str) -> Document:
     if not written.strip():
         raise wrong(f"{name!r} gets no value", f"{name}=VALUE", len(name) + 2)
     try:
-        value = parse_yaml(written, file, document.error_at).data
+        given = parse_yaml(written, file, document.error_at)
     except InputError as error:
         raise wrong(error.message, error.hint, len(name) + 2) from None
     data = copy.deepcopy(document.data)
     path: KeyPath = ()
+    made: list[KeyPath] = []
     parts = name.strip().split(".")
     here = data
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
+        if parts[0] == SETTINGS and not last and isinstance(here, dict) and part not in here:
+            here[part] = {}
+            made.append((*path, part))
         step = _step(here, part, ".".join(parts[:index]), last, wrong)
         path = (*path, step)
         if last:
-            here[step] = value
+            here[step] = given.data
         else:
             here = here[step]
     mark = Mark(file, 1, len(name) + 2)
-    return replace(document, data=data, overridden={**document.overridden, path: mark})
+    spelt = {at: text for at, text in document.spelt.items() if at[: len(path)] != path}
+    spelt |= {(*path, *at): text for at, text in given.spelt.items()}
+    marks = dict.fromkeys((*made, path), mark)
+    return replace(document, data=data, spelt=spelt, overridden={**document.overridden, **marks})
 
 
 def _step(here: Any, part: str, parents: str, last: bool, wrong: Any) -> str | int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, WithJsonSchema
 
 from harness.experiment.units import PerSecond, Seconds
 
@@ -23,6 +23,13 @@ class Written(BaseModel):
     """Base: keys are those named here and no others; ``for`` is written ``for``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
+
+
+Setting = Annotated[
+    StrictStr,
+    Field(max_length=4000),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),  # a reader makes text of what is not in quotes
+]
 
 
 class WrittenLoad(Written):
@@ -88,6 +95,10 @@ class WrittenExperiment(Written):
         Field(description="Rows 1 to 42 of the table of concerns that this answers"),
     ] = ()
     target: Annotated[NonEmpty, Field(description="A folder below targets/, or a path")]
+    settings: Annotated[
+        dict[NonEmpty, dict[NonEmpty, Setting]],
+        Field(description="The target's own settings, for this run: service, variable, value"),
+    ] = {}
     load: WrittenLoad
     steady: Annotated[Seconds, Field(ge=1, description="Load before the first fault: the baseline")]
     faults: tuple[WrittenFault, ...] = ()

@@ -57,8 +57,9 @@ class Document:
 
     ``values`` and ``keys`` give the place of the value, and of its key, at a path such as
     ``("faults", 0, "for")``; of a quoted text, of its first character. ``literal`` are the texts that
-    stand in the file letter by letter: not folded over lines, without escapes. ``overridden`` are the
-    places of values that were set from elsewhere (the command line).
+    stand in the file letter by letter: not folded over lines, without escapes. ``spelt`` is how plain
+    values that are no text (a number, true, nothing) are written. ``overridden`` are the places of values
+    that were set from elsewhere (the command line).
     """
 
     file: str
@@ -67,6 +68,7 @@ class Document:
     values: Mapping[KeyPath, Place] = field(default_factory=dict)
     keys: Mapping[KeyPath, Place] = field(default_factory=dict)
     literal: Collection[KeyPath] = frozenset()
+    spelt: Mapping[KeyPath, str] = field(default_factory=dict)
     overridden: Mapping[KeyPath, Mark] = field(default_factory=dict)
 
     def mark(self, path: KeyPath, *, key: bool = False) -> Mark:
@@ -236,6 +238,7 @@ class _Builder:
         self._values: dict[KeyPath, Place] = {}
         self._keys: dict[KeyPath, Place] = {}
         self._literal: set[KeyPath] = set()
+        self._spelt: dict[KeyPath, str] = {}
         self._stack: list[_Open] = []
         self._root: list[Any] = []
         self._nodes = 0
@@ -246,7 +249,13 @@ class _Builder:
         if not self._root or (self._root[0] is None and not self._values):
             raise self._error_at("the file is empty", Mark(self._file, 1, 1), None)
         return Document(
-            self._file, self._root[0], self._error_at, self._values, self._keys, frozenset(self._literal)
+            self._file,
+            self._root[0],
+            self._error_at,
+            self._values,
+            self._keys,
+            frozenset(self._literal),
+            self._spelt,
         )
 
     def _events(self) -> Iterator[Any]:
@@ -298,7 +307,10 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             if self._line(event).startswith(event.value, column - 1):
                 self._literal.add(path)
-            self._place(self._scalar(event))
+            value = self._scalar(event)
+            if not isinstance(value, str):
+                self._spelt[path] = event.value
+            self._place(value)
             return
         if len(self._stack) >= MAX_DEPTH:
             raise self._fail(event, f"nesting deeper than {MAX_DEPTH}", None)

@@ -132,6 +132,8 @@ def _properties(suite: Xml.Element, run: Run) -> None:
         verdict = run.verdict
         facts |= {"seed": str(verdict.seed), "runtime": verdict.runtime, "toxiproxy": verdict.toxiproxy}
         facts |= {"mutant": verdict.mutant or "none", "replay": verdict.replay}
+        if verdict.settings:
+            facts["settings"] = "; ".join(words.settings_of(verdict))
     if run.environment:
         facts["run_id"] = run.environment.run_id
     for name, value in facts.items():

@@ -28,7 +28,15 @@ def write(run: Run) -> list[Path]:
 
 def summary(run: Run) -> str:
     """The summary as Markdown."""
-    blocks = [_verdict(run), _expectations(run), _invariants(run), _faults(run), _missing(run), _replay(run)]
+    blocks = [
+        _verdict(run),
+        _expectations(run),
+        _invariants(run),
+        _faults(run),
+        _missing(run),
+        _settings(run),
+        _replay(run),
+    ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -105,6 +113,11 @@ def _missing(run: Run) -> str:
     if not run.missing:
         return ""
     return "\n".join(["**This report is incomplete**", "", *(f"- {_text(item)}" for item in run.missing)])
+
+
+def _settings(run: Run) -> str:
+    given = words.settings_of(run.verdict) if run.verdict else []
+    return f"Settings: {', '.join(map(_code, given))}" if given else ""
 
 
 def _replay(run: Run) -> str:

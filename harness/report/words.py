@@ -167,6 +167,12 @@ def measured(item: ExpectationVerdict) -> str:
     return number(item.measured, item.unit, beside=item.limit)
 
 
+def settings_of(verdict: Verdict) -> list[str]:
+    """The settings that the experiment gave the target: ``edge FAILURE_HANDLING=continue``."""
+    given = verdict.settings.items()
+    return [f"{service} {name}={value}" for service, values in given for name, value in values.items()]
+
+
 def reason_of(item: InvariantVerdict) -> str:
     """Why an invariant is not a pass; and that nobody asked for it, where that is so."""
     if item.asked or item.verdict not in ("fail", "inconclusive"):

@@ -7,7 +7,7 @@ service that is no declared link is an error: it would be a way around the proxi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from harness.errors import TargetError
@@ -42,6 +42,24 @@ def rewrite_environment(
         text = _rewrite_addresses(spec, service, key, value, own, proxy)
         rewritten[key] = _rewrite_paths(service, text, volumes)
     return rewritten
+
+
+def wrong_addresses(spec: TargetSpec, service: Service) -> Iterator[tuple[str, TargetError]]:
+    """Each variable of the service that could not be rewritten, and why: tried with made-up addresses."""
+
+    def own(name: str, port: int) -> str:
+        if port not in service.ports:
+            exposed = ", ".join(map(str, service.ports)) or "none"
+            raise TargetError(f"{name} does not expose port {port}", hint=f"exposed: {exposed}")
+        return ""
+
+    folders = dict.fromkeys(service.volumes, Path("/"))
+    for key, value in service.environment.items():
+        alone = service.model_copy(update={"environment": {key: value}})
+        try:
+            rewrite_environment(spec, alone, own=own, proxy=lambda _: "", volumes=folders)
+        except TargetError as problem:
+            yield key, problem
 
 
 def _rewrite_addresses(

@@ -9,6 +9,7 @@ import pytest
 from harness.errors import ExperimentError, ExperimentErrors
 from harness.experiment.loader import is_suite, load_experiment, read_experiment, read_suite, target_of
 from harness.experiment.model import Experiment, InvariantsHold, Objective
+from harness.experiment.settings import with_settings
 from tests.unit.experiment.words import GOOD, VOCABULARY, load
 
 
@@ -82,6 +83,12 @@ MISTAKES = [
     ("expect:\n", "expects:\n", "expects", "unknown key 'expects'", "did you mean 'expect'?"),
     ("success >=", "sucess >=", "sucess", "unknown metric 'sucess'", "did you mean 'success'?"),
     ("in steady", "in staedy", "staedy", "unknown window 'staedy'", "did you mean 'steady'?"),
+    ("  edge: {FAIL", "  egde: {FAIL", "egde", "unknown service 'egde'", "did you mean 'edge'?"),
+    ("  edge: {FAIL", "  psp-a: {FAIL", "psp-a: {", "'psp-a' is a witness", "a fault on the link"),
+    ("{FAILURE_H", "{FAILUR_H", "FAILUR_H", "edge has no setting 'FAILUR_HANDLING'", "'FAILURE_HANDLING'?"),
+    ("LING: continue", "LING: [a]", "[a]", "settings.edge.FAILURE_HANDLING: ['a'] is not text", ""),
+    ("LING: continue", "LING: ~", "~", "settings.edge.FAILURE_HANDLING has no value", ""),
+    ("{FAILURE_HANDLING: continue}", "continue", "continue", "'continue' is not a mapping", ""),
     ("PAY* LED1", "PAY* LEDD1", "LEDD1", "matches 'LEDD1'", "did you mean 'LED1'?"),
 ]  # fmt: skip
 
@@ -205,6 +212,38 @@ def test_overrides_replace_values() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("continue", "continue"),
+        ("0600", "0600"),
+        ("1.50", "1.50"),
+        ("1e3", "1e3"),
+        ("True", "True"),
+        ("off", "off"),
+        ("'7'", "7"),
+        ("''", ""),
+        ("a$b $$", "a$b $$"),
+    ],
+)
+def test_a_setting_is_taken_as_it_is_written(written: str, value: str) -> None:
+    in_file = load(GOOD.replace("FAILURE_HANDLING: continue", f"FAILURE_HANDLING: {written}"))
+    assert in_file.settings == {"edge": {"FAILURE_HANDLING": value}}
+    assert load(GOOD, f"settings.edge.FAILURE_HANDLING={written}") == in_file
+    assert load(GOOD, f"settings={{edge: {{FAILURE_HANDLING: {written}}}}}") == in_file
+    without = GOOD.replace("settings:\n  edge: {FAILURE_HANDLING: continue}\n", "")
+    assert load(without).settings == {}
+    assert load(without, f"settings.edge.FAILURE_HANDLING={written}") == in_file
+
+
+def test_a_setting_takes_the_place_of_the_targets_own() -> None:
+    given = with_settings(VOCABULARY.target, load().settings)
+    edge, before = given.services["edge"], VOCABULARY.target.services["edge"]
+    assert edge.environment == {**before.environment, "FAILURE_HANDLING": "continue"}
+    assert before.environment["FAILURE_HANDLING"] == "terminate"
+    assert given.services["payments"] is VOCABULARY.target.services["payments"]
+
+
+@pytest.mark.parametrize(
     ("override", "says"),
     [
         ("load.rate=fast", "--set load.rate=fast:1:11: load.rate: 'fast' is not a rate"),
@@ -216,6 +255,10 @@ def test_overrides_replace_values() -> None:
         ("load.rate=", "'load.rate' gets no value"),
         ("load.mix={topup: 1", "this is not YAML"),
         ("load.mix=&a {}", "an anchor"),
+        ("settings.egde.FAILURE_HANDLING=x", "unknown service 'egde'"),
+        ("settings.edge.FAILURE=x", "edge has no setting 'FAILURE'"),
+        ("settings.edge.FAILURE_HANDLING.x=1", "'settings.edge.FAILURE_HANDLING' is a single value"),
+        ("settings.edge.FAILURE_HANDLING={a: b}", "is not text"),
     ],
 )
 def test_a_wrong_override_names_its_key(override: str, says: str) -> None:

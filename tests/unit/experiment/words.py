@@ -8,6 +8,7 @@ from textwrap import dedent
 from harness.experiment.loader import check_experiment
 from harness.experiment.model import Experiment
 from harness.experiment.overrides import apply_overrides
+from harness.experiment.settings import with_spelt_settings
 from harness.experiment.target import (
     Endpoint,
     Invariant,
@@ -27,6 +28,10 @@ from harness.fault.registry import FAULTS
 ROOT = Path(__file__).resolve().parents[3]
 
 EDGES = ("client->edge", "edge->payments", "payments->db-1", "payments->db-2", "payments->psp-a")
+SETTINGS = {
+    "edge": {"FAILURE_HANDLING": "terminate", "PAYMENTS_URL": "http://payments:1"},
+    "psp-a": {"PSP_NAME": "psp-a"},
+}
 SERVICES = ("edge", "payments", "db-1", "db-2", "psp-a")
 
 
@@ -35,7 +40,10 @@ def make_spec() -> TargetSpec:
     return TargetSpec(
         name="shop",
         folder=".",
-        services={name: Service(name=name, witness=name == "psp-a") for name in SERVICES},
+        services={
+            name: Service(name=name, witness=name == "psp-a", environment=SETTINGS.get(name, {}))
+            for name in SERVICES
+        },
         links={
             edge: Link(name=edge, client=edge.split("->")[0], server=edge.split("->")[1], port=1)
             for edge in EDGES
@@ -64,6 +72,8 @@ GOOD = dedent(
       rate: 120/s
       mix: {topup: 45, balance: 30}
       subscribers: 300
+    settings:
+      edge: {FAILURE_HANDLING: continue}
     steady: 10s
     faults:
       - at: 0s
@@ -96,4 +106,4 @@ GOOD = dedent(
 
 def load(text: str = GOOD, *overrides: str) -> Experiment:
     document = apply_overrides(parse_yaml(text, "demo.yaml", experiment_error), overrides)
-    return check_experiment(document, VOCABULARY)
+    return check_experiment(with_spelt_settings(document), VOCABULARY)

@@ -173,3 +173,16 @@ def test_a_fault_that_was_never_injected_or_not_healed(
     assert "ould not be healed" in text and "toxic: no answer" in text
     assert "never injected" in text or form == "junit"
     assert "Inconclusive" in text or form == "junit"
+
+
+def test_settings_are_shown_and_secret_ones_are_not(new_run: Callable[[str], RunFolder]) -> None:
+    folder = new_run("pass")
+    verdict = verdict_of(folder.path)
+    assert "Settings" not in summary(read_run(folder.path))
+    given = {"edge": {"FAILURE_HANDLING": "continue", "API_TOKEN": "hunter2"}}
+    folder.write_verdict(verdict.model_copy(update={"settings": given}))
+    run = read_run(folder.path)
+    assert "Settings: `edge FAILURE_HANDLING=continue`, `edge API_TOKEN=***`" in summary(run)
+    assert "<dt>Setting of edge</dt><dd><code>FAILURE_HANDLING=continue</code></dd>" in page(run)
+    assert 'value="edge FAILURE_HANDLING=continue; edge API_TOKEN=***"' in junit(run)
+    assert "hunter2" not in summary(run) + page(run) + junit(run)
