@@ -112,13 +112,15 @@ class Mode(Frozen):
     """How the operating mode is changed, out of band, at ``service``.
 
     ``PUT set_path`` with ``{"mode", "reason", "retry_after_s"}`` answers ``{"epoch", "mode"}`` once what
-    was in flight has drained; ``POST announce_path`` publishes; ``POST canary_path`` with an empty
-    object is a write that can have no effect: 4xx in normal mode, 503 with Retry-After otherwise.
+    was in flight has drained; ``GET status_path`` answers them for the mode in force; an epoch only grows.
+    ``POST announce_path`` publishes; ``POST canary_path`` with an empty object is a write of money that can
+    have no effect: 4xx in normal mode, 503 with Retry-After otherwise.
     """
 
     service: str
     port: int
     set_path: str
+    status_path: str
     announce_path: str
     canary_path: str
 
