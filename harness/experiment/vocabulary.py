@@ -35,6 +35,12 @@ ABILITIES: Mapping[Ability, str] = {
 }
 RUNTIME_WITH: Mapping[Ability, str] = {"unplug": "docker", "limit": "docker"}
 
+
+def abilities_of(runtime: str) -> frozenset[Ability]:
+    """What the runtime of that name can do beyond what all can."""
+    return frozenset(ability for ability, name in RUNTIME_WITH.items() if name == runtime)
+
+
 Lives = Literal["needed", "stopped"]  # what a fault has to do with the lives of the services it touches
 
 HEALING_S = 5.0  # a healing is a request or a process's start; kinds that may take longer say so

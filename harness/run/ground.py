@@ -5,14 +5,17 @@ A ``Ground`` makes the runtime and starts the link engine in it; the stage does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.errors import EnvironmentBroken
 from harness.experiment.target import Mutant, TargetSpec
-from harness.experiment.vocabulary import Ability
+from harness.experiment.vocabulary import Ability, abilities_of
+from harness.target.order import never
 from harness.target.process import ProcessRuntime
 from harness.target.runtime import LinkEnds, Runtime, RuntimeName
 from harness.target.supervisor import Supervisor
@@ -24,11 +27,29 @@ if TYPE_CHECKING:  # the SDK takes its time to import, and processes do not need
     from harness.target.docker.endpoint import Docker
     from harness.target.docker.images import EngineImage
 
-# Not asked of the runtime: its SDK takes its time to import, and processes do not need it.
-DOCKER_ABILITIES: frozenset[Ability] = frozenset({"unplug", "limit"})
 RuntimePreference = Literal["auto", "process", "docker"]
 Say = Callable[[str], None]
+Undo = Callable[[Callable[[], None]], object]
 OnRestart = Callable[[EngineRestart], None]
+
+
+@dataclass(frozen=True)
+class Groundwork:
+    """What a ground is broken for.
+
+    ``mutant`` takes the place of its service. ``say`` is told what may take its time, ``undo`` what takes
+    each thing down again, ``on_restart`` when the link engine was replaced. ``stopping``: whether somebody
+    wants it all to end.
+    """
+
+    spec: TargetSpec
+    supervisor: Supervisor
+    seed: int
+    mutant: Mutant | None
+    say: Say
+    undo: Undo
+    on_restart: OnRestart | None = None
+    stopping: Callable[[], bool] = never
 
 
 @dataclass(frozen=True)
@@ -55,22 +76,8 @@ class Ground(Protocol):
     @property
     def why(self) -> str: ...
 
-    def break_ground(
-        self,
-        spec: TargetSpec,
-        supervisor: Supervisor,
-        seed: int,
-        mutant: Mutant | None,
-        say: Say,
-        undo: Callable[[Callable[[], None]], object],
-        on_restart: OnRestart | None = None,
-    ) -> Deployed:
-        """Make the runtime, start the engine, make the links; ``undo`` is given what takes each down again.
-
-        A ``mutant`` takes the place of its service.
-
-        Raises EnvironmentBroken.
-        """
+    def break_ground(self, work: Groundwork) -> Deployed:
+        """Make the runtime, start the engine, make the links. Raises EnvironmentBroken, Aborted."""
         ...
 
 
@@ -81,33 +88,24 @@ class ProcessGround:
     engine: EngineChoice
     why: str = "asked for"
     name: RuntimeName = "process"
-    abilities: frozenset[Ability] = ProcessRuntime.abilities
+    abilities: frozenset[Ability] = abilities_of("process")
 
     @property
     def engine_label(self) -> str:
         return self.engine.label
 
-    def break_ground(
-        self,
-        spec: TargetSpec,
-        supervisor: Supervisor,
-        seed: int,
-        mutant: Mutant | None,
-        say: Say,
-        undo: Callable[[Callable[[], None]], object],
-        on_restart: OnRestart | None = None,
-    ) -> Deployed:
-        scratch = supervisor.scratch
+    def break_ground(self, work: Groundwork) -> Deployed:
+        supervisor, scratch = work.supervisor, work.supervisor.scratch
         runtime = ProcessRuntime(
-            spec, run_id=supervisor.run_id, scratch=scratch, supervisor=supervisor, seed=seed
+            work.spec, run_id=supervisor.run_id, scratch=scratch, supervisor=supervisor, seed=work.seed
         )
-        undo(runtime.teardown)
-        _put_in(runtime, mutant)
+        work.undo(runtime.teardown)
+        _put_in(runtime, work.mutant)
         ends = runtime.prepare()
         log = scratch / "logs" / "toxiproxy.log"
         engine = Engine.start(self.engine, supervisor, log, port=runtime.spare_port())
-        undo(engine.stop)
-        return Deployed(runtime, _make_links(engine, ends, on_restart), engine)
+        work.undo(engine.stop)
+        return Deployed(runtime, _make_links(engine, ends, work.on_restart), engine)
 
 
 @dataclass(frozen=True)
@@ -118,45 +116,48 @@ class DockerGround:
     engine: EngineImage
     why: str = "asked for"
     name: RuntimeName = "docker"
-    abilities: frozenset[Ability] = DOCKER_ABILITIES
+    abilities: frozenset[Ability] = abilities_of("docker")
 
     @property
     def engine_label(self) -> str:
         return self.engine.label
 
-    def break_ground(
-        self,
-        spec: TargetSpec,
-        supervisor: Supervisor,
-        seed: int,
-        mutant: Mutant | None,
-        say: Say,
-        undo: Callable[[Callable[[], None]], object],
-        on_restart: OnRestart | None = None,
-    ) -> Deployed:
+    def break_ground(self, work: Groundwork) -> Deployed:
         from harness.target.docker.images import obtain_all
         from harness.target.docker.runtime import DockerRuntime
 
-        say(str(self.docker))
+        work.say(str(self.docker))
         runtime = DockerRuntime(
-            spec,
-            run_id=supervisor.run_id,
-            scratch=supervisor.scratch,
-            supervisor=supervisor,
+            work.spec,
+            run_id=work.supervisor.run_id,
+            scratch=work.supervisor.scratch,
+            supervisor=work.supervisor,
             docker=self.docker,
-            images=obtain_all(self.docker, spec, say, may_build=False),
+            images=obtain_all(self.docker, work.spec, work.say, may_build=False),
         )
-        undo(runtime.teardown)
-        _put_in(runtime, mutant)
+        work.undo(runtime.teardown)
+        _put_in(runtime, work.mutant)
         first = runtime.prepare_first()
         engine = runtime.start_engine(self.engine)  # it goes with the other containers
-        links = _make_links(engine, first, on_restart)
-        with ThreadPoolExecutor(1, thread_name_prefix="first") as pool:
-            starting = pool.submit(runtime.start_first)
+        links = _make_links(engine, first, work.on_restart)
+        with _meanwhile(runtime.start_first, work.stopping):
             rest = {name: ends for name, ends in runtime.prepare().items() if name not in first}
             _add_links(links, rest)
-            starting.result()
         return Deployed(runtime, links, engine)
+
+
+@contextmanager
+def _meanwhile(start: Callable[[Callable[[], bool]], object], stopping: Callable[[], bool]) -> Iterator[None]:
+    """``start`` runs beside the block and is over at its end; it is told to stop when the block fails."""
+    failed = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="first") as pool:
+        starting = pool.submit(start, lambda: failed.is_set() or stopping())
+        try:
+            yield
+        except BaseException:
+            failed.set()
+            raise
+        starting.result()
 
 
 def _make_links(

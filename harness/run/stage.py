@@ -16,7 +16,7 @@ from harness.errors import LinkError
 from harness.evidence.model import Death
 from harness.experiment.target import Mutant, TargetSpec
 from harness.run.afterwards import Afterwards
-from harness.run.ground import Ground
+from harness.run.ground import Ground, Groundwork
 from harness.run.journal import Journal
 from harness.target.readiness import last_lines
 from harness.target.runtime import Runtime
@@ -67,13 +67,16 @@ class Stage:
         self._undo.callback(self.journal.close)
         self._undo.callback(self._keep_logs, scratch)
         deployed = self._ground.break_ground(
-            self._spec,
-            self.supervisor,
-            self._seed,
-            self._mutant,
-            self._say,
-            self._undo.callback,
-            self._note_restart,
+            Groundwork(
+                self._spec,
+                self.supervisor,
+                self._seed,
+                self._mutant,
+                self._say,
+                self._undo.callback,
+                self._note_restart,
+                stopping,
+            )
         )
         self.runtime, self.engine, self.links = deployed.runtime, deployed.engine, deployed.links
         self.runtime.deploy(stopping)

@@ -12,14 +12,13 @@ from harness.experiment.problems import Problems
 from harness.experiment.target import Link, Service, TargetSpec
 from harness.experiment.yaml_reader import KeyPath
 from harness.target.compose import WrittenFile
+from harness.target.docker.layout import LINK_ENGINE, LINK_ENGINE_PORT
 from harness.target.rewrite import link_between, rewrite_environment
 
 _X = "x-ledgerquake"
 # A service's name is its host name in Docker, and part of the names of its image and its networks. All
 # runtimes take the same files, so it holds for each of them.
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
-LINK_ENGINE = "toxiproxy"  # stands in the networks under this name
-LINK_ENGINE_PORT = 8474  # where it listens itself, in the network from which load enters
 
 
 def cross_check(spec: TargetSpec, file: WrittenFile, problems: Problems) -> None:

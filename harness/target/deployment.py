@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,6 +114,40 @@ class Deployment(ABC, Generic[ChildT]):
             log=lambda: self.log(wanted.members[0]),
             over=over,
         )
+
+    # --- life and death -------------------------------------------------------------------------
+    def kill(self, service: str) -> None:
+        one = self._one(service)
+        with one.lock:
+            if (life := one.running) is not None:
+                life.invited_ns = time.time_ns()
+                life.child.kill_tree()
+
+    def stop(self, service: str, grace_s: float) -> int | None:
+        """A paused service is let go on, to hear SIGTERM."""
+        one = self._one(service)
+        with one.lock:
+            life = one.running
+            if life is None:
+                return None
+            life.invited_ns, life.stopped = time.time_ns(), True
+            life.child.resume_tree()
+            life.child.signal(signal.SIGTERM)
+            if life.child.wait(grace_s) is None:
+                life.child.kill_tree()
+            return life.child.poll()
+
+    def pause(self, service: str) -> None:
+        with self._one(service).lock:
+            life = self._needs_running(service)
+            life.child.pause_tree()
+            life.paused = True
+
+    def resume(self, service: str) -> None:
+        with self._one(service).lock:
+            life = self._needs_running(service)
+            life.child.resume_tree()
+            life.paused = False
 
     # --- where things are, and how they are -----------------------------------------------------
     def address(self, service: str, port: int) -> Address:

@@ -10,23 +10,32 @@ from typing import Generic, Protocol, TypeVar
 
 from harness.evidence.model import Death
 from harness.experiment.target import Service
+from harness.spawn import Child
 from harness.target.readiness import last_lines
 from harness.target.runtime import ServiceState, Status
 
 
-class Lived(Protocol):
-    """What has a beginning and an end: a process tree, a container from start to end."""
+class Lived(Child, Protocol):
+    """What has a beginning and an end: a process tree, a container from start to end.
 
-    @property
-    def pid(self) -> int: ...
+    ``signal`` goes to its main process.
+    """
 
     @property
     def ended_ns(self) -> int | None:
         """When its main process ended, epoch ns; None while it runs."""
         ...
 
-    def poll(self) -> int | None:
-        """Exit code (negative: the signal that ended it), or None while it runs."""
+    def kill_tree(self) -> None:
+        """SIGKILL to all its processes; returns when they are gone. Raises EnvironmentBroken."""
+        ...
+
+    def pause_tree(self) -> None:
+        """All its processes stand still. Standing still already is fine."""
+        ...
+
+    def resume_tree(self) -> None:
+        """They go on. Not standing still is fine."""
         ...
 
 

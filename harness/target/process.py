@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import psutil
 
 from harness.errors import EnvironmentBroken
 from harness.experiment.target import Service, TargetSpec
-from harness.experiment.vocabulary import Ability
+from harness.experiment.vocabulary import Ability, abilities_of
 from harness.target.deployment import Deployment, process_of, read_versions, split
 from harness.target.ports import PortBlock
 from harness.target.rewrite import rewrite_environment
@@ -36,7 +34,7 @@ class ProcessRuntime(Deployment[SupervisedChild]):
     """A target deployed as processes. Satisfies ``harness.target.runtime.Runtime``."""
 
     name: RuntimeName = "process"
-    abilities: frozenset[Ability] = frozenset()
+    abilities: frozenset[Ability] = abilities_of("process")
 
     def __init__(
         self, spec: TargetSpec, *, run_id: str, scratch: Path, supervisor: Supervisor, seed: int
@@ -144,38 +142,6 @@ class ProcessRuntime(Deployment[SupervisedChild]):
                 service, _argv(one.process), env=one.environment, cwd=self._folder, log=one.log
             )
             one.begin(child)
-
-    def kill(self, service: str) -> None:
-        one = self._one(service)
-        with one.lock:
-            if (life := one.running) is not None:
-                life.invited_ns = time.time_ns()
-                life.child.kill_tree()
-
-    def stop(self, service: str, grace_s: float) -> int | None:
-        """A paused service cannot hear SIGTERM: it gets its grace and is then killed, as in Docker."""
-        one = self._one(service)
-        with one.lock:
-            life = one.running
-            if life is None:
-                return None
-            life.invited_ns, life.stopped = time.time_ns(), True
-            life.child.signal(signal.SIGTERM)
-            if life.child.wait(grace_s) is None:
-                life.child.kill_tree()
-            return life.child.poll()
-
-    def pause(self, service: str) -> None:
-        with self._one(service).lock:
-            life = self._needs_running(service)
-            life.child.pause_tree()
-            life.paused = True
-
-    def resume(self, service: str) -> None:
-        with self._one(service).lock:
-            life = self._needs_running(service)
-            life.child.resume_tree()
-            life.paused = False
 
     def teardown(self) -> None:
         """Kill every service, remove the volumes, give the ports back. Logs stay: they are evidence.

@@ -35,7 +35,7 @@ Message = dict[str, Any]
 
 
 class SupervisedChild:
-    """A service's main process and its whole tree. Satisfies ``harness.spawn.Child``."""
+    """A service's main process and its whole tree. Satisfies ``harness.target.lives.Lived``."""
 
     def __init__(self, supervisor: Supervisor, number: int, pid: int) -> None:
         self._supervisor = supervisor
@@ -76,13 +76,13 @@ class SupervisedChild:
             return []
         return proctree.descendants(main.parent)  # its keeper, to which orphans come
 
-    def pause_tree(self) -> int:
-        """SIGSTOP all; returns how many processes stand still."""
-        return int(self._supervisor.ask("pause", child=self._number)["processes"])
+    def pause_tree(self) -> None:
+        """SIGSTOP all; returns when all stand still."""
+        self._supervisor.ask("pause", child=self._number)
 
-    def resume_tree(self) -> int:
-        """SIGCONT all, children first; returns how many."""
-        return int(self._supervisor.ask("resume", child=self._number)["processes"])
+    def resume_tree(self) -> None:
+        """SIGCONT all, children first."""
+        self._supervisor.ask("resume", child=self._number)
 
     def end(self, code: int | None, at_ns: int) -> None:
         """The supervisor has seen its end. A keeper that was killed knows no code: it counts as SIGKILL."""

@@ -20,7 +20,7 @@ from harness.check.judge import read_verdict
 from harness.errors import EnvironmentBroken
 from harness.evidence.folder import RunFolder
 from harness.run.cleanup import cleanup
-from harness.run.ground import DockerGround, find_ground
+from harness.run.ground import DockerGround, Groundwork, find_ground
 from harness.target.docker import images, networks
 from harness.target.docker.endpoint import HOST_VARIABLE
 from harness.target.docker.images import find_engine_image, pull
@@ -204,7 +204,8 @@ def test_a_full_disk_of_the_harness_is_told(engine: PrivateEngine) -> None:
 def break_ground(engine: PrivateEngine, supervisor: Supervisor, undo: ExitStack) -> None:
     docker = engine.docker()
     ground = DockerGround(docker, find_engine_image(docker))
-    ground.break_ground(load_target(TINY), supervisor, 1, None, print, undo.callback).runtime.deploy()
+    work = Groundwork(load_target(TINY), supervisor, 1, None, print, undo.callback)
+    ground.break_ground(work).runtime.deploy()
 
 
 def test_a_subnet_that_is_taken_at_the_last_moment_is_passed_by(

@@ -13,8 +13,8 @@ from harness.errors import EnvironmentBroken
 from harness.target.docker import kernel
 from harness.target.docker.container import Container, Seen
 from harness.target.docker.images import EngineImage
+from harness.target.docker.layout import LINK_ENGINE_PORT
 
-API_PORT = 8474
 START_TIMEOUT_S = 15.0
 ASK_TIMEOUT_S = 1.0
 
@@ -24,7 +24,7 @@ class ContainerEngine:
 
     def __init__(self, container: Container, image: EngineImage, address: str, log: Path) -> None:
         self.host = address
-        self.port = API_PORT
+        self.port = LINK_ENGINE_PORT
         self.container = container
         self._image = image
         self._log = log

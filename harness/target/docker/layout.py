@@ -14,6 +14,8 @@ from ipaddress import IPv4Address, IPv4Network
 from harness.experiment.target import TargetSpec
 
 PROXY, SERVICE = 2, 3  # host numbers; 1 is the bridge's own
+LINK_ENGINE = "toxiproxy"  # the name of what all proxies run in; no service may have it
+LINK_ENGINE_PORT = 8474  # where it listens itself, in the network from which load enters
 
 
 @dataclass(frozen=True)

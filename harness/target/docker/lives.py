@@ -56,6 +56,23 @@ class Incarnation:
             self.note(self.container.look())
         return self._code
 
+    def wait(self, timeout_s: float) -> int | None:
+        if (seen := self.container.wait_ended(timeout_s)) is not None:
+            self.note(seen)
+        return self._code
+
+    def signal(self, number: int) -> None:
+        self.container.signal(signal.Signals(number).name)
+
+    def kill_tree(self) -> None:
+        self.note(self.container.kill())
+
+    def pause_tree(self) -> None:
+        self.container.pause()
+
+    def resume_tree(self) -> None:
+        self.container.resume()
+
     def note(self, seen: Seen) -> None:
         """It was looked at; one that somebody else has started again has ended, too."""
         if self._code is not None or (seen.status in UP and seen.started_ns == self._started_ns):

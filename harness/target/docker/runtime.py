@@ -7,7 +7,6 @@ changed. Containers keep their addresses and volumes over restarts.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,26 +17,25 @@ from pathlib import Path
 from harness.errors import EnvironmentBroken
 from harness.evidence.model import Death
 from harness.experiment.target import Service, TargetSpec
-from harness.experiment.vocabulary import Ability
+from harness.experiment.vocabulary import Ability, abilities_of
 from harness.target.deployment import READY_TIMEOUT_S, Deployment, read_versions, split
 from harness.target.docker import kernel, sweep
 from harness.target.docker.container import Container, Order
 from harness.target.docker.endpoint import Docker, EngineGone, asking
-from harness.target.docker.engine import API_PORT, ContainerEngine
+from harness.target.docker.engine import ContainerEngine
 from harness.target.docker.images import EngineImage, Image
 from harness.target.docker.labels import RUN, SERVICE, Claim, full_name
-from harness.target.docker.layout import Segment, first_services
+from harness.target.docker.layout import LINK_ENGINE, LINK_ENGINE_PORT, Segment, first_services
 from harness.target.docker.limits import LimitsSet
 from harness.target.docker.lives import Incarnation, Roster
 from harness.target.docker.networks import Networks
 from harness.target.docker.watch import Watch
-from harness.target.order import in_order
+from harness.target.order import in_order, never
 from harness.target.runtime import Address, Limits, LinkEnds, RuntimeName, ServiceState, Usage
 from harness.target.scratch import RUN_VARIABLE, SERVICE_VARIABLE
 from harness.target.supervisor import Supervisor
 
 AT_ONCE = 4
-ENGINE_SERVICE = "toxiproxy"
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 # Isolated: a module of the same name in the caller's folder must not come first.
 _SWEEP = "import sys; sys.path.insert(0, {root!r}); from harness.target.docker.sweep import main; main()"
@@ -50,7 +48,7 @@ class DockerRuntime(Deployment[Incarnation]):
     """
 
     name: RuntimeName = "docker"
-    abilities: frozenset[Ability] = frozenset({"unplug", "limit"})
+    abilities: frozenset[Ability] = abilities_of("docker")
 
     def __init__(
         self,
@@ -107,8 +105,11 @@ class DockerRuntime(Deployment[Incarnation]):
             self._addresses.update(self._networks.addresses())
             self._links.update(self._networks.ends())
 
-    def start_first(self) -> None:
-        """Start those, each after what it depends on; the last ones are not waited for."""
+    def start_first(self, stopping: Callable[[], bool] = never) -> None:
+        """Start those, each after what it depends on; the last ones are not waited for.
+
+        Raises NotReady; Aborted soon after ``stopping()`` is true.
+        """
         waited_for = {name for one in self._first for name in self.spec.services[one].depends_on}
 
         def one(name: str, gave_up: Callable[[], bool]) -> None:
@@ -116,7 +117,7 @@ class DockerRuntime(Deployment[Incarnation]):
             if name in waited_for:
                 self._await_service(name, READY_TIMEOUT_S, gave_up)
 
-        in_order({name: self.spec.services[name].depends_on for name in self._first}, one)
+        in_order({name: self.spec.services[name].depends_on for name in self._first}, one, stopping)
 
     def _leave_a_will(self) -> None:
         """Before the first thing exists: whatever becomes of the harness, the run's things are removed."""
@@ -145,11 +146,11 @@ class DockerRuntime(Deployment[Incarnation]):
         container = Container.create(
             self._docker,
             Order(
-                name=self._name(ENGINE_SERVICE),
+                name=self._name(LINK_ENGINE),
                 image=image.ref,
-                command=[*image.arguments, f"{dash}host", address, f"{dash}port", str(API_PORT)],
-                hostname=ENGINE_SERVICE,
-                labels={**self._labels, SERVICE: ENGINE_SERVICE},
+                command=[*image.arguments, f"{dash}host", address, f"{dash}port", str(LINK_ENGINE_PORT)],
+                hostname=LINK_ENGINE,
+                labels={**self._labels, SERVICE: LINK_ENGINE},
                 plugs=self._networks.proxy_plugs(),
                 environment={"LOG_LEVEL": "warn"},  # by default it tells each connection's life
             ),
@@ -269,39 +270,6 @@ class DockerRuntime(Deployment[Incarnation]):
         if service in self._unplugged:
             self._pull(service)
         return self._containers[service]
-
-    def kill(self, service: str) -> None:
-        one = self._one(service)
-        with one.lock:
-            if (life := one.running) is not None:
-                life.invited_ns = time.time_ns()
-                life.child.note(life.child.container.kill())
-
-    def stop(self, service: str, grace_s: float) -> int | None:
-        """A frozen container is let go on, to hear SIGTERM."""
-        one = self._one(service)
-        with one.lock:
-            life = one.running
-            if life is None:
-                return None
-            life.invited_ns, life.stopped = time.time_ns(), True
-            container = life.child.container
-            container.resume()
-            container.signal(signal.SIGTERM.name)
-            life.child.note(container.wait_ended(grace_s) or container.kill())
-            return life.child.poll()
-
-    def pause(self, service: str) -> None:
-        with self._one(service).lock:
-            life = self._needs_running(service)
-            life.child.container.pause()
-            life.paused = True
-
-    def resume(self, service: str) -> None:
-        with self._one(service).lock:
-            life = self._needs_running(service)
-            life.child.container.resume()
-            life.paused = False
 
     # --- off the network ------------------------------------------------------------------------
     def unplug(self, service: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.ground import Ground, ProcessGround
+from harness.run.ground import Ground, Groundwork, ProcessGround
 from harness.target.docker.labels import OWNER, RUN
 from harness.target.folder import load_target
 from harness.target.runtime import Runtime
@@ -76,7 +76,8 @@ def new_run_id() -> str:
 
 def come_up(undo: ExitStack, kind: str, run_id: str) -> Deployed:
     supervisor = undo.enter_context(Supervisor.start(run_id))
-    deployed = RUNTIMES[kind]().break_ground(load_target(TARGET), supervisor, 1, None, print, undo.callback)
+    work = Groundwork(load_target(TARGET), supervisor, 1, None, print, undo.callback)
+    deployed = RUNTIMES[kind]().break_ground(work)
     deployed.runtime.deploy()
     return Deployed(supervisor, deployed.runtime, deployed.engine, deployed.links)
 

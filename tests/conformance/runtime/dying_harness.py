@@ -7,6 +7,7 @@ import threading
 import time
 from typing import NoReturn
 
+from harness.run.ground import Groundwork
 from harness.target.folder import load_target
 from harness.target.supervisor import Supervisor
 from tests.conformance.runtime.conftest import RUNTIMES, TARGET
@@ -31,9 +32,8 @@ def main() -> None:
     reached("supervised", wanted)
     if wanted == "preparing":
         threading.Timer(0.25, lambda: print("preparing", flush=True)).start()
-    runtime = ground.break_ground(
-        load_target(TARGET), supervisor, 1, None, lambda line: None, lambda undo: None
-    ).runtime
+    work = Groundwork(load_target(TARGET), supervisor, 1, None, lambda line: None, lambda undo: None)
+    runtime = ground.break_ground(work).runtime
     if wanted == "preparing":
         wait()
     reached("prepared", wanted)

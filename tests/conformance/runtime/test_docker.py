@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from harness.errors import EnvironmentBroken
+from harness.errors import Aborted, EnvironmentBroken
+from harness.experiment.target import Endpoint
 from harness.run.cleanup import cleanup
+from harness.run.ground import Groundwork
 from harness.target.docker.endpoint import asking
+from harness.target.docker.labels import RUN, SERVICE
+from harness.target.docker.layout import LINK_ENGINE
 from harness.target.docker.sweep import things_of
+from harness.target.folder import load_target
 from harness.target.runtime import Limits
-from tests.conformance.runtime.conftest import come_up, new_run_id
+from harness.target.supervisor import Supervisor
+from tests.conformance.runtime.conftest import RUNTIMES, TARGET, come_up, new_run_id
 from tests.docker_here import docker_here
 
 PERIOD_S = 1.0
@@ -156,6 +163,34 @@ def test_limits_hold_over_a_restart_and_over_another_command(tiny: Any) -> None:
         tiny.runtime.replace("back", "python3 service.py")
         tiny.runtime.kill("back")
         tiny.restart("back")
+
+
+def test_a_stop_is_heard_while_the_first_services_are_awaited() -> None:
+    """The store runs and is never ready; whoever holds the role waits for it."""
+    spec = load_target(TARGET)
+    never_ready = spec.services["store"].model_copy(update={"ready": Endpoint(port=8080, path="/none")})
+    spec = spec.model_copy(
+        update={"ready_when": ("leader",), "services": {**spec.services, "store": never_ready}}
+    )
+    asked_s: list[float] = []
+
+    def stopping() -> bool:
+        if not asked_s and "store" in running(supervisor.run_id):
+            asked_s.append(time.monotonic())
+        return bool(asked_s)
+
+    with Supervisor.start(new_run_id()) as supervisor, ExitStack() as undo:
+        work = Groundwork(spec, supervisor, 1, None, print, undo.callback, stopping=stopping)
+        with pytest.raises(Aborted):
+            RUNTIMES["docker"]().break_ground(work)
+        assert time.monotonic() - asked_s[0] < 5
+        assert running(supervisor.run_id) == {"store", LINK_ENGINE}, "nothing else was started"
+
+
+def running(run_id: str) -> set[str]:
+    """The services of a run that are up now."""
+    found = docker_here().api.containers(filters={"label": f"{RUN}={run_id}"})
+    return {str(one["Labels"][SERVICE]) for one in found}
 
 
 def test_a_link_engine_that_is_replaced_keeps_its_addresses(tiny: Any) -> None:

@@ -193,6 +193,13 @@ def test_pause_silences_every_process_and_resume_goes_on_with_the_same(tiny: Any
     assert not tiny.runtime.stands_still("front")
 
 
+def test_a_paused_service_goes_on_to_hear_that_it_is_stopped(tiny: Any) -> None:
+    tiny.runtime.pause("back")
+    assert tiny.runtime.stop("back", 5) == 0
+    assert tiny.runtime.log("back").read_text().rstrip().endswith("ended in good order")
+    tiny.restart("back")
+
+
 def test_a_paused_service_can_be_killed_and_started(tiny: Any) -> None:
     tiny.runtime.pause("front")
     tiny.runtime.kill("front")

@@ -10,8 +10,6 @@ import pytest
 
 from harness.errors import TargetError
 from harness.experiment.target import TargetSpec
-from harness.target.cross_checks import LINK_ENGINE, LINK_ENGINE_PORT
-from harness.target.docker import engine, runtime
 from harness.target.folder import load_mutants, load_target
 
 ROOT = Path(__file__).parents[3]
@@ -156,10 +154,6 @@ def test_where_load_enters_the_link_engine_has_its_port(folder: Path) -> None:
     front = file.read_text().replace("client->front: {port: 8474}", "client->front: {port: 80}")
     file.write_text(front.replace("expose: [8474]", "expose: [8474, 80]"))
     assert load_target(folder).links["front->store"].port == 8474  # another network: nobody minds
-
-
-def test_the_link_engine_is_what_docker_calls_it() -> None:
-    assert (LINK_ENGINE, LINK_ENGINE_PORT) == (runtime.ENGINE_SERVICE, engine.API_PORT)
 
 
 @pytest.mark.parametrize(("old", "new", "said"), MISTAKES.values(), ids=MISTAKES.keys())

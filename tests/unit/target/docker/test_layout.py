@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from harness.experiment.target import Link, Service, TargetSpec
-from harness.target.docker.layout import PROXY, SERVICE, Layout, host, lay_out
+from harness.experiment.target import Endpoint, Link, Role, Service, TargetSpec
+from harness.target.docker.layout import PROXY, SERVICE, Layout, first_services, host, lay_out
 from harness.target.folder import load_target
 
 BILLING = Path(__file__).parents[4] / "targets" / "billing"
@@ -53,15 +54,30 @@ def test_who_depends_on_nobody_has_a_network_too_and_so_has_the_load() -> None:
     assert shape(layout, "client") == [("client", ("a",))]
 
 
-def test_the_billing_stack_needs_twenty_one_networks() -> None:
-    """One more than a handful of services, so that a run fits beside others; grows with the edges."""
+def test_the_billing_stack_gets_no_more_networks_than_its_ports_ask_for() -> None:
+    """So that a run fits beside others."""
     target = load_target(BILLING)
     layout = lay_out(target)
     assert set(layout.of_link) == set(target.links)
     for segment in layout.segments:
         ports = [link.port for link in target.links.values() if layout.of_link[link.name] is segment]
         assert len(ports) == len(set(ports)), f"two proxies on one port in {segment.name}"
-    assert len({segment.name for segment in layout.segments}) == len(layout.segments) == 21
+    assert len({segment.name for segment in layout.segments}) == len(layout.segments)
+    for client in {segment.client for segment in layout.segments}:
+        dialled = {(link.server, link.port) for link in target.links.values() if link.client == client}
+        on_one_port = Counter(port for _, port in dialled)
+        assert len(layout.of_client(client)) == max([1, *on_one_port.values()]), client
+
+
+def test_first_come_those_with_a_role_that_all_wait_for_and_whatever_these_depend_on() -> None:
+    """By ``depends_on`` or by a link."""
+    target = spec(("db", "etcd", 2379), ("web", "db", 5432))
+    services = {**target.services, "disk": Service(name="disk")}
+    services["etcd"] = services["etcd"].model_copy(update={"depends_on": ("disk",)})
+    role = Role(members=("db",), endpoint=Endpoint(port=8008, path="/primary"))
+    target = target.model_copy(update={"services": services, "roles": {"primary": role}})
+    assert first_services(target) == frozenset()
+    assert first_services(target.model_copy(update={"ready_when": ("primary",)})) == {"db", "etcd", "disk"}
 
 
 @pytest.mark.parametrize(("number", "address"), [(PROXY, "198.18.3.18"), (SERVICE, "198.18.3.19")])
