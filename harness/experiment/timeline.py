@@ -111,6 +111,7 @@ class _Timed:
     services: tuple[str, ...]  # that it may be on, whoever holds a role
     limits: bool
     lives: Lives | None
+    sets: str | None  # what there is one of
 
     @classmethod
     def of(cls, path: KeyPath, fault: FaultSpec, vocabulary: Vocabulary) -> _Timed:
@@ -126,6 +127,7 @@ class _Timed:
             services=_services(touched, spec),
             limits=params is not None and "limit" in kind.needs(params),
             lives=kind.lives(params) if params is not None else None,
+            sets=kind.sets,
         )
 
     @property
@@ -136,7 +138,7 @@ class _Timed:
     @property
     def after_s(self) -> float:
         """What must be free after it, so that the next one notes how things are without it."""
-        return GAP_S if self.cuts or self.limits or self.lives else 0.0
+        return GAP_S if self.cuts or self.limits or self.lives or self.sets else 0.0
 
     @property
     def over_s(self) -> float:
@@ -213,13 +215,23 @@ def _clash(a: _Timed, b: _Timed) -> _Clash | None:
     if services and a.limits and b.limits:
         why_not = "the limits of a service are set, and lifted, all at once"
         return _Clash(services, "it", why_not, "another service")
-    if services and {a.lives, b.lives} == {"needed", "stopped"}:
-        needs, stops = (a, b) if a.lives == "needed" else (b, a)
+    if services and a.sets and a.sets == b.sets:
+        return _Clash(services, "it", f"both set {a.sets}, and there is only one", "one of them alone")
+    if services and (pair := _needs_and_stops(a, b)):
+        needs, stops = pair
         why_not = (
             f"the {needs.fault.fault} is proved only of a service that runs on, the same process, "
             f"until it is healed, and the {stops.fault.fault} stops it"
         )
         return _Clash(services, "it", why_not, "another service")
+    return None
+
+
+def _needs_and_stops(a: _Timed, b: _Timed) -> tuple[_Timed, _Timed] | None:
+    """Which of the two needs a life that the other one ends."""
+    for needs, stops in ((a, b), (b, a)):
+        if needs.lives in ("needed", "replaced") and stops.lives in ("stopped", "replaced"):
+            return needs, stops
     return None
 
 

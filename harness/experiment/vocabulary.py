@@ -41,7 +41,8 @@ def abilities_of(runtime: str) -> frozenset[Ability]:
     return frozenset(ability for ability, name in RUNTIME_WITH.items() if name == runtime)
 
 
-Lives = Literal["needed", "stopped"]  # what a fault has to do with the lives of the services it touches
+# What a fault has to do with the lives of the services it touches.
+Lives = Literal["needed", "stopped", "replaced"]
 
 HEALING_S = 5.0  # a healing is a request or a process's start; kinds that may take longer say so
 
@@ -58,6 +59,7 @@ class FaultKind(Protocol):
     Params: ClassVar[type[Frozen]]
     duration: ClassVar[Literal["required", "optional", "none"]]  # of `for`; none: it ends by itself
     on_links: ClassVar[Literal["cut", "shaped"] | None]  # cut: nothing else can be seen on them meanwhile
+    sets: ClassVar[str | None]  # what there is one of, so that two faults cannot set it at once
 
     @classmethod
     def touches(cls, params: Any, spec: TargetSpec) -> tuple[str, ...]:
@@ -70,7 +72,8 @@ class FaultKind(Protocol):
     @classmethod
     def lives(cls, params: Any) -> Lives | None:
         """``needed``: proved only of services that run on, the same life, until it is healed.
-        ``stopped``: it ends or pauses them. None: neither."""
+        ``stopped``: it ends or pauses them. ``replaced``: it ends them, and needs the life that comes then.
+        None: neither."""
         ...
 
     @classmethod

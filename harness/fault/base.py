@@ -67,6 +67,7 @@ class Fault(ABC, Generic[P]):
     family: ClassVar[str]
     duration: ClassVar[Duration] = "required"
     on_links: ClassVar[OnLinks | None] = None  # what it does to the links that it touches
+    sets: ClassVar[str | None] = None  # what there is one of, and it sets
     Params: ClassVar[type[Frozen]] = NoParams
 
     def __init__(self, id: str, params: P, context: Context) -> None:
@@ -95,7 +96,8 @@ class Fault(ABC, Generic[P]):
     @classmethod
     def lives(cls, params: Any) -> Lives | None:
         """``needed``: proved only of services that run on, the same life, until it is healed.
-        ``stopped``: it ends or pauses them. None: neither."""
+        ``stopped``: it ends or pauses them. ``replaced``: it ends them, and needs the life that comes then.
+        None: neither."""
         return None
 
     @classmethod

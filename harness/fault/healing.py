@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-
-import requests
 
 from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.fault.abilities import limiting, unplugging
-from harness.out_of_band import ask
+from harness.fault.patience import tell
 from harness.target.runtime import Limits, Runtime
 from harness.toxiproxy.links import LinkLayer
 
-PATIENCE_S = 20.0
-TRY_S = 5.0  # for one answer
-PAUSE_S = 0.2
 UP = ("running", "paused")
 
 
@@ -55,13 +49,8 @@ def _resume_service(args: Args, runtime: Runtime, links: LinkLayer) -> None:
 
 
 def _set_mode(args: Args, runtime: Runtime, links: LinkLayer) -> None:
-    """Asked again while it fails: the service may be just what another fault has taken away."""
-    url, body = str(args["url"]), {"mode": args["mode"], "reason": args["reason"]}
-    deadline = time.monotonic() + PATIENCE_S
-    while (problem := _put(url, body)) is not None:
-        if time.monotonic() >= deadline:
-            raise EnvironmentBroken(f"mode {args['mode']} could not be set in {PATIENCE_S:g} s: {problem}")
-        time.sleep(PAUSE_S)
+    body = {"mode": args["mode"], "reason": args["reason"]}
+    tell("PUT", str(args["url"]), body, f"set mode {args['mode']}")
 
 
 def _plug_in(args: Args, runtime: Runtime, links: LinkLayer) -> None:
@@ -71,15 +60,6 @@ def _plug_in(args: Args, runtime: Runtime, links: LinkLayer) -> None:
 def _set_limits(args: Args, runtime: Runtime, links: LinkLayer) -> None:
     limits = Limits(float(args["cpus"]) or None, int(args["memory_bytes"]) or None)
     limiting(runtime).set_limits(str(args["service"]), limits)
-
-
-def _put(url: str, body: Args) -> str | None:
-    """What went wrong; None when it was done."""
-    try:
-        answer = ask("PUT", url, json=body, timeout_s=TRY_S)
-    except requests.RequestException as error:
-        return f"{type(error).__name__}: {error}"
-    return None if answer.ok else f"{answer.status_code} {answer.text[:200]}"
 
 
 _ACTIONS: Mapping[str, Callable[[Args, Runtime, LinkLayer], None]] = {

@@ -1,24 +1,30 @@
-"""The life cycle of services: crash, pause, restart.
+"""The life cycle of services: crash, pause, restart, one by one.
 
-Proof is a process that was there and is gone, or silent, and another one that came after it. What the
-three share stands in ``one_service.py``.
+Proof is a process that was there and is gone, or silent, and another one that came after it. What they
+share stands in ``one_service.py``.
 """
 
 from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Mapping
 from typing import Any
 
+from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
+from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
-from harness.experiment.vocabulary import HEALING_S, Lives
+from harness.experiment.vocabulary import HEALING_S, Lives, Names
+from harness.fault.base import Fault
+from harness.fault.healing import heal
 from harness.fault.one_service import (
     DOWN,
     OneService,
     OnService,
     answers,
     can_be_asked,
+    ready_within,
     wait_for_answer,
 )
 
@@ -207,3 +213,112 @@ class Restart(StopsService):
         if code == -signal.SIGKILL:
             return f"did not end by itself within {self.params.grace:g} s and was killed"
         return f"ended with code {code}"
+
+
+class RollingRestartParams(Frozen):
+    """``services``: services or roles, in this order. ``grace``: as for ``restart``.
+
+    ``ready_within``: how long each may take until it is ready and the next one goes.
+    """
+
+    services: Names
+    grace: Seconds = 10.0
+    ready_within: Seconds = 30.0
+
+
+class RollingRestart(Fault[RollingRestartParams]):
+    """One service after another is restarted, each when the one before is ready again; ends by itself.
+
+    It halts at one that does not get ready in its time: that fails the proof.
+    """
+
+    name = "rolling_restart"
+    family = "lifecycle"
+    duration = "none"
+    Params = RollingRestartParams
+
+    @classmethod
+    def touches(cls, params: RollingRestartParams, spec: TargetSpec) -> tuple[str, ...]:
+        names = tuple(Restart.touches(OnService(service=name), spec)[0] for name in params.services)
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise ValueError(f"services: {name!r} is named twice")
+            for service in _holders(name, spec):
+                if spec.services[service].ready is None:
+                    raise ValueError(
+                        f"{name!r} has no readiness endpoint: nobody could tell when the next one may go"
+                    )
+        return names
+
+    @classmethod
+    def proof_needed(cls, params: RollingRestartParams) -> str:
+        return (
+            f"the process of each of {', '.join(params.services)} ends after SIGTERM or its grace, and one "
+            f"comes that is ready within {params.ready_within:g} s, before the next one goes"
+        )
+
+    @classmethod
+    def lives(cls, params: Any) -> Lives | None:
+        return "stopped"
+
+    @classmethod
+    def longest_s(cls, params: Any, for_s: float | None = None) -> float:
+        return len(params.services) * float(params.grace + params.ready_within) + HEALING_S
+
+    def healings(self) -> tuple[Healing, ...]:
+        """For all who may hold a role: who holds it when its turn comes is not known yet."""
+        spec = self.context.spec
+        holders = [service for name in self.params.services for service in _holders(name, spec)]
+        return tuple(_started(service) for service in dict.fromkeys(holders))
+
+    def inject(self) -> None:
+        self.seen["turns"] = turns = []
+        for name in self.params.services:
+            if self.context.stopping():
+                return
+            turns.append(turn := self._turn(name))
+            self.seen["touched"] = tuple(one["service"] for one in turns)
+            if turn["ready_in_s"] is None:
+                return
+
+    def _turn(self, name: str) -> dict[str, Any]:
+        """Stop one, start it, wait until it is ready; what was seen of it."""
+        one = self._restart(name)
+        service = one.resolve()
+        one.inject()
+        one.still()
+        heal(_started(service), self.context.runtime, self.context.links)
+        ready_in_s = ready_within(self.context, service, self.params.ready_within)
+        one.recovered()
+        return {"service": service, "ready_in_s": ready_in_s, "seen": one.seen}
+
+    def _restart(self, name: str) -> Restart:
+        return Restart(self.id, RestartParams(service=name, grace=self.params.grace), self.context)
+
+    def proof(self) -> Proof:
+        turns = self.seen.get("turns", [])
+        told = [self._told(turn) for turn in turns]
+        missing = self.params.services[len(turns) :]
+        if missing:
+            told.append((False, f"{', '.join(missing)} had no turn"))
+        text = "; ".join(text for _, text in told)
+        return Proof(proved=all(proved for proved, _ in told), text=text, observed=dict(self.seen))
+
+    def _told(self, turn: Mapping[str, Any]) -> tuple[bool, str]:
+        """Whether this turn is proved, and what was seen, for people."""
+        one = self._restart(turn["service"])
+        one.service = turn["service"]
+        one.seen = dict(turn["seen"])
+        proof, ready_in_s = one.proof(), turn["ready_in_s"]
+        if ready_in_s is None:
+            return False, f"{proof.text}, and was not ready within {self.params.ready_within:g} s"
+        return proof.proved, f"{proof.text}, ready after {ready_in_s:g} s"
+
+
+def _holders(name: str, spec: TargetSpec) -> tuple[str, ...]:
+    """The service, or whoever may hold the role."""
+    return spec.roles[name].members if name in spec.roles else (name,)
+
+
+def _started(service: str) -> Healing:
+    return Healing(action="start_service", args={"service": service})

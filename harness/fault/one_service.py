@@ -16,8 +16,10 @@ from harness.experiment.target import Frozen, TargetSpec
 from harness.fault.base import Context, Fault, known
 from harness.fault.selection import refuse_witnesses, service_of
 from harness.out_of_band import ask
+from harness.target.readiness import ask as ask_endpoint
 
 DOWN = ("dead", "stopped")
+POLL_S = 0.05
 
 
 class OnService(Frozen):
@@ -126,6 +128,25 @@ def answers(context: Context, service: str, timeout_s: float) -> bool:
     except requests.RequestException:
         return False
     return True
+
+
+def is_ready(context: Context, service: str) -> bool:
+    """Whether its readiness endpoint answers 200, out of band."""
+    ready = context.spec.services[service].ready
+    return (
+        ready is not None and ask_endpoint(context.runtime.address(service, ready.port), ready).status == 200
+    )
+
+
+def ready_within(context: Context, service: str, timeout_s: float) -> float | None:
+    """Seconds until it was ready; None when it was not in that time."""
+    started = time.monotonic()
+    while not context.stopping():
+        ready, took_s = is_ready(context, service), time.monotonic() - started
+        if ready or took_s >= timeout_s:
+            return round(took_s, 3) if ready else None
+        context.sleep(POLL_S)
+    return None
 
 
 def wait_for_answer(context: Context, service: str, timeout_s: float) -> bool:

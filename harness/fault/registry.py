@@ -7,10 +7,10 @@ from typing import Any
 
 from harness.fault.base import Context, Fault
 from harness.fault.database import PlannedSwitchover
-from harness.fault.lifecycle import Crash, Pause, Restart
+from harness.fault.lifecycle import Crash, Pause, Restart, RollingRestart
 from harness.fault.load import Surge
 from harness.fault.network import Latency, Partition, Reset
-from harness.fault.operations import Maintenance
+from harness.fault.operations import Lockdown, Maintenance
 from harness.fault.resource import Cpu, Memory
 from harness.plan import PlannedFault
 
@@ -23,10 +23,12 @@ FAULTS: Mapping[str, type[Fault[Any]]] = {
         Crash,
         Pause,
         Restart,
+        RollingRestart,
         Cpu,
         Memory,
         PlannedSwitchover,
         Maintenance,
+        Lockdown,
         Surge,
     )
 }

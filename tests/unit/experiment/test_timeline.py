@@ -221,6 +221,8 @@ def test_every_kind_of_fault_says_what_it_has_to_do_with_lives() -> None:
         "memory": {"service": "a", "limit": "64MiB"},
         "switchover": {},
         "maintenance": {},
+        "lockdown": {},
+        "rolling_restart": {"services": ["a"]},
         "surge": {"factor": 2},
     }
     said = {
@@ -231,6 +233,7 @@ def test_every_kind_of_fault_says_what_it_has_to_do_with_lives() -> None:
         "crash": "stopped",
         "pause": "stopped",
         "restart": "stopped",
+        "rolling_restart": "stopped",
         "cpu": "needed",
         "memory": "needed",
     }

@@ -11,6 +11,7 @@ import requests
 from harness.errors import EnvironmentBroken
 from harness.evidence.healing import Healing
 from harness.fault import healing as module
+from harness.fault import patience
 
 BACK_TO_NORMAL = Healing(action="set_mode", args={"url": "http://x/mode", "mode": "normal", "reason": "over"})
 Outcome = int | Exception
@@ -29,9 +30,9 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
         answer.status_code, answer._content = outcome, b"said"
         return answer
 
-    monkeypatch.setattr(module, "ask", ask)
-    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(patience, "ask", ask)
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(patience, "PAUSE_S", 0.01)
     return coming
 
 
@@ -68,5 +69,18 @@ def test_who_is_started_by_somebody_else_meanwhile_is_healed() -> None:
 @pytest.mark.parametrize("outcome", [requests.ConnectionError("nobody there"), 503])
 def test_in_the_end_it_is_an_error_of_the_environment(outcomes: list[Outcome], outcome: Outcome) -> None:
     outcomes.append(outcome)
-    with pytest.raises(EnvironmentBroken, match="mode normal could not be set"):
+    with pytest.raises(EnvironmentBroken, match=r"could not set mode normal in 0\.1 s"):
         heal()
+
+
+def test_what_is_refused_is_not_asked_again(outcomes: list[Outcome]) -> None:
+    outcomes += [400, 200]
+    with pytest.raises(EnvironmentBroken, match="could not set mode normal: 400 said"):
+        heal()
+    assert outcomes == [200]
+
+
+def test_a_stop_ends_the_patience(outcomes: list[Outcome]) -> None:
+    outcomes.append(503)
+    with pytest.raises(EnvironmentBroken, match="could not close"):
+        patience.tell("PUT", "http://x", {}, "close", patience_s=60, stopping=lambda: True)

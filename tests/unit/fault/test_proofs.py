@@ -8,11 +8,11 @@ import pytest
 
 from harness.experiment.target import Link
 from harness.fault.base import Fault, NoParams
-from harness.fault.lifecycle import Crash, Pause, Restart
+from harness.fault.lifecycle import Crash, Pause, Restart, RollingRestart
 from harness.fault.link_fault import idle_clients
 from harness.fault.load import Surge
 from harness.fault.network import Partition
-from harness.fault.operations import Maintenance
+from harness.fault.operations import Lockdown, Maintenance
 from harness.fault.registry import FAULTS
 from harness.fault.resource import Cpu, Memory
 from harness.fault.unplug import Unplug
@@ -40,13 +40,39 @@ CRASH_GOOD = {
     "pid_after": 11,
     "incarnation_after": 2,
 }
-MAINTENANCE_GOOD = {
-    "epoch": 2,
-    "canary_before": {"status": 400},
-    "canary_during": {"status": 503, "retry_after": "5"},
-    "canary_at_end": {"status": 503, "retry_after": "5"},
-    "canary_after": {"status": 400},
-}
+REFUSED = {"status": 503, "retry_after": "5"}
+
+
+def mode_good(mode: str) -> dict[str, Any]:
+    closed = ("at_once", "during", "at_end")
+    return {
+        "epoch": 7,
+        "mode_before": {"mode": "normal", "epoch": 6},
+        "canary_before": {"status": 400},
+        **{f"mode_{when}": {"mode": mode, "epoch": 7} for when in closed},
+        **{f"canary_{when}": REFUSED for when in closed},
+        "mode_after": {"mode": "normal", "epoch": 8},
+        "canary_after": {"status": 400},
+    }
+
+
+MODE_DAMAGES: list[dict[str, Any]] = [
+    {"epoch": None},
+    {"epoch": 6},  # nothing was set: that one was in force before
+    *({f"mode_{when}": {"mode": None, "epoch": None}} for when in ("before", "during", "at_end", "after")),
+    *({f"canary_{when}": {"status": None}} for when in ("before", "during", "at_end", "after")),
+    {"mode_before": {"mode": "maintenance", "epoch": 6}},
+    {"canary_before": REFUSED},
+    *({f"canary_{when}": {"status": 400}} for when in ("at_once", "during", "at_end")),
+    *({f"canary_{when}": {"status": 503, "retry_after": None}} for when in ("at_once", "during", "at_end")),
+    *({f"mode_{when}": {"mode": "normal", "epoch": 7}} for when in ("at_once", "during", "at_end")),
+    {"mode_at_end": {"mode": "normal", "epoch": 8}},  # lifted before its time
+    {"mode_during": {"mode": "lockdown", "epoch": 8}, "mode_at_end": {"mode": "maintenance", "epoch": 9}},
+    {"mode_after": {"mode": "normal", "epoch": 7}},
+    {"mode_after": {"mode": "normal", "epoch": 6}},
+    {"mode_after": {"mode": "lockdown", "epoch": 8}},
+    {"canary_after": REFUSED},
+]
 PAUSE_GOOD = {
     "status_before": "running",
     "incarnation_before": 1,
@@ -146,6 +172,23 @@ KILLED_GOOD = {key: value for key, value in MEMORY_GOOD.items() if key != "limit
     "pid_after": 11,
 }
 RESTART_GOOD = {**CRASH_GOOD, "exit_code": 0, "drain_s": 0.3, "status_at_end": "stopped"}
+RESTART_DAMAGES: list[dict[str, Any]] = [
+    {"status_before": "dead"},
+    {"gone": False},
+    {"exit_code": None},
+    {"exit_code": -9, "drain_s": 0.3},  # killed long before its grace was over: not by us
+    {"status_at_end": "running", "incarnation_at_end": 2},
+    {"pid_after": 10},
+    {"status_after": "dead"},
+]
+ROLLING_GOOD = [
+    {"service": "s", "ready_in_s": 0.8, "seen": RESTART_GOOD},
+    {"service": "b", "ready_in_s": 1.0, "seen": {**RESTART_GOOD, "pid_before": 12, "pid_after": 13}},
+]
+ROLLING_DAMAGES: list[dict[str, Any]] = [
+    {"ready_in_s": None},
+    *({"seen": {**RESTART_GOOD, **damage}} for damage in RESTART_DAMAGES),
+]
 
 # fault, what was seen when all is well, and the changes each of which must cost the proof
 CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[str, Any]]]] = [
@@ -212,15 +255,7 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
         Restart,
         {"service": "s", "grace": 5.0},
         RESTART_GOOD,
-        [
-            {"status_before": "dead"},
-            {"gone": False},
-            {"exit_code": None},
-            {"exit_code": -9, "drain_s": 0.3},  # killed long before its grace was over: not by us
-            {"status_at_end": "running", "incarnation_at_end": 2},
-            {"pid_after": 10},
-            {"status_after": "dead"},
-        ],
+        RESTART_DAMAGES,
     ),
     (
         Unplug,
@@ -283,17 +318,17 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
         {"rate_before": 50.0, "rate_during": 101.0},
         [{"rate_during": 60.0}, {"rate_during": None}, {"rate_before": None}, {"rate_during": 300.0}],
     ),
+    (Maintenance, {}, mode_good("maintenance"), MODE_DAMAGES),
+    (Lockdown, {}, mode_good("lockdown"), MODE_DAMAGES),
     (
-        Maintenance,
-        {},
-        MAINTENANCE_GOOD,
+        RollingRestart,
+        {"services": ["s", "leader"], "grace": 5.0},
+        {"turns": ROLLING_GOOD},
         [
-            {"epoch": None},
-            {"canary_during": {"status": 400}},
-            {"canary_during": {"status": 503, "retry_after": None}},
-            {"canary_at_end": {"status": 400}},
-            {"canary_before": {"status": 503}},
-            {"canary_after": {"status": 503}},
+            {"turns": []},
+            {"turns": ROLLING_GOOD[:1]},  # it halted there
+            *({"turns": [ROLLING_GOOD[0], {**ROLLING_GOOD[1], **one}]} for one in ROLLING_DAMAGES),
+            *({"turns": [{**ROLLING_GOOD[0], **one}, ROLLING_GOOD[1]]} for one in ROLLING_DAMAGES),
         ],
     ),
     (
