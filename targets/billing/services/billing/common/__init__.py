@@ -25,7 +25,8 @@ follows a write must not promise, by ``Unavailable``, that nothing was done. Ret
 the gate refused, which leaves a handler as 503 with Retry-After (only where nothing was done before).
 
 ``Outbox.add(session, subject, payload, event_id=None) -> UUID`` in the transaction of the effect; the relay
-is woken at the commit. ``event_json(event_id, payload)`` and ``outbox.wake()`` serve those who insert by SQL.
+is woken at the commit; ``add_all(session, subject, [(event_id, payload), ...])`` in one statement.
+``event_json(event_id, payload)`` and ``outbox.wake()`` serve those who insert by SQL.
 
 ``Consumer``: ``handle(session, events)`` gets the *new* events of a batch, in the transaction that also has
 their inbox rows; ``each(handle_one)`` makes one from ``handle_one(session, event)``. ``Event``: ``id subject

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,6 +25,9 @@ CONCURRENT = 64
 POLL_S = 0.5
 
 _INSERT = "insert into outbox (event_id, subject, payload) values ($1, $2, $3::jsonb)"
+_INSERT_ALL = """
+insert into outbox (event_id, subject, payload)
+select id, $1::text, payload::jsonb from unnest($2::uuid[], $3::text[]) e (id, payload)"""
 _UNSENT = f"""
 select id, event_id, subject, payload, resends from outbox where sent_at is null order by id limit {BATCH}"""
 _MARK = "update outbox set sent_at = clock_timestamp() where id = any($1::bigint[])"
@@ -48,6 +52,15 @@ class Outbox:
         await session.execute(_INSERT, event_id, subject, event_json(event_id, payload))
         session.after_commit(self.wake)
         return event_id
+
+    async def add_all(
+        self, session: Session, subject: str, payloads: Sequence[tuple[UUID, Mapping[str, Any]]]
+    ) -> None:
+        """Store events of one subject, each with its id, in one statement."""
+        ids = [event_id for event_id, _ in payloads]
+        texts = [event_json(event_id, dict(payload)) for event_id, payload in payloads]
+        await session.execute(_INSERT_ALL, subject, ids, texts)
+        session.after_commit(self.wake)
 
     def wake(self) -> None:
         self._bell.ring()
