@@ -13,7 +13,8 @@ with told as (
          -- all: a pattern per row would be compiled per row)
          list_contains(regexp_extract_all(w.body, '-?[0-9]+(?:[.,][0-9]+)*'),
                        format('{}.{:02d}', amount_minor // 100, amount_minor % 100)) as amount_told
-  from witness.gateway w left join payments.outbox e using (event_id) where w.event = 'delivered'),
+  from witness.gateway w left join payments.outbox e using (event_id)
+  where w.event = 'delivered' and w.recipient <> 'broadcast'),  -- of those speaks COM2
 held as (
   select merchant_reference as key, sum(if(event = 'capture', amount_minor, -amount_minor)) as net_minor
   from witness.psp where event in ('capture', 'refund') group by all),
