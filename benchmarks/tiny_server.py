@@ -96,6 +96,7 @@ class TinyServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.port = 0
+        self.connections = 0  # accepted in all
 
     @property
     def url(self) -> str:
@@ -103,10 +104,14 @@ class TinyServer:
 
     def __enter__(self) -> TinyServer:
         self._thread.start()
-        serving = self._loop.create_server(lambda: _Connection(self._handler), "127.0.0.1", 0, backlog=4096)
+        serving = self._loop.create_server(self._accept, "127.0.0.1", 0, backlog=4096)
         server = asyncio.run_coroutine_threadsafe(serving, self._loop).result(5)
         self.port = server.sockets[0].getsockname()[1]
         return self
+
+    def _accept(self) -> _Connection:
+        self.connections += 1
+        return _Connection(self._handler)
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

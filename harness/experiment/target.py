@@ -195,6 +195,7 @@ class TargetSpec(Frozen):
     switchover: Switchover | None = None
     mode: Mode | None = None
     entry: str  # the link that load enters by
+    entries: dict[str, str] = Field(default_factory=dict)  # more ways in: name -> link
     locustfile: str = "locustfile.py"
     python_path: tuple[str, ...] = (".",)
     max_subscribers: int = 1000
@@ -210,6 +211,11 @@ class TargetSpec(Frozen):
     def operation_kinds(self) -> tuple[str, ...]:
         """All kinds of operations that a mix may name, in the order of the functions."""
         return tuple(kind for kinds in self.functions.values() for kind in kinds)
+
+    @property
+    def ways_in(self) -> tuple[str, ...]:
+        """All links that load enters by, the main one first."""
+        return (self.entry, *self.entries.values())
 
     @property
     def witnesses(self) -> frozenset[str]:

@@ -34,7 +34,7 @@ class Surge(Fault[SurgeParams]):
 
     @classmethod
     def touches(cls, params: SurgeParams, spec: TargetSpec) -> tuple[str, ...]:
-        return (spec.entry,)
+        return spec.ways_in
 
     @classmethod
     def proof_needed(cls, params: SurgeParams) -> str:
@@ -52,7 +52,7 @@ class Surge(Fault[SurgeParams]):
         return ()
 
     def inject(self) -> None:
-        self.seen["touched"] = (self.context.spec.entry,)
+        self.seen["touched"] = self.context.spec.ways_in
         now = time.time_ns()
         self._started_ns = now
         self.seen["rate_before"] = self.context.arrivals_per_s(now - 5 * 10**9, now)

@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -142,6 +143,7 @@ def run(config: ChildConfig) -> int:
         config.plan,
         workload,
         config.host_url,
+        config.entries,
         config.max_users,
         clock,
         on_bug=lambda message: die(EXIT_LOCUSTFILE, message),
@@ -149,7 +151,8 @@ def run(config: ChildConfig) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the driver's to handle
     gevent.signal_handler(signal.SIGTERM, engine.stop_requested.set, "told to stop")
     watcher = gevent.spawn(watch_parent, parent, engine)
-    wait_for(f"{config.host_url} to accept", config.connect_within_s, lambda: can_connect(config.host_url))
+    for url in dict.fromkeys((config.host_url, *config.entries.values())):
+        wait_for(f"{url} to accept", config.connect_within_s, partial(can_connect, url))
     engine.arm()
     recorder = Recorder(
         folder,

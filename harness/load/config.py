@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pydantic import Field
+
 from harness.experiment.target import Frozen
 from harness.plan import LoadPlan
 
@@ -22,6 +24,7 @@ class ChildConfig(Frozen):
 
     plan: LoadPlan
     host_url: str
+    entries: dict[str, str] = Field(default_factory=dict)  # name of another way in -> its URL
     locustfile: str
     python_path: tuple[str, ...] = ()
     folder: str

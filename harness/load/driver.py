@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import harness
@@ -34,7 +34,8 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBR
 class LoadDriver:
     """One load run in ``folder``: ``arm``, ``start``, ``live`` while it runs, ``stop``.
 
-    ``host_url``: where the target's entry link listens. ``python_path``: folders from which the
+    ``host_url``: where the target's entry link listens; ``entries``: where its other ways in do, by their
+    names. ``python_path``: folders from which the
     locustfile may import. The child is spawned, and therefore cleaned up after, by ``spawner``.
     """
 
@@ -43,6 +44,7 @@ class LoadDriver:
         plan: LoadPlan,
         *,
         host_url: str,
+        entries: Mapping[str, str] | None = None,
         locustfile: Path,
         python_path: Sequence[str | Path] = (),
         spawner: Spawner,
@@ -53,6 +55,7 @@ class LoadDriver:
         self._config = ChildConfig(
             plan=plan,
             host_url=host_url,
+            entries=dict(entries or {}),
             locustfile=str(locustfile.resolve()),
             python_path=tuple(str(Path(path).resolve()) for path in python_path),
             folder=str(self._files.path),

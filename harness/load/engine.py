@@ -27,6 +27,7 @@ from harness.load.config import OP_DEADLINE_S
 from harness.load.figures import SECOND_NS
 from harness.load.recorder import Recorder, Tally, unsent_row
 from harness.load.schedule import Arrival, Repeat, arrivals
+from harness.load.sessions import UnknownEntry
 from harness.load.workload import Op, Operation, Workload
 from harness.plan import LoadPlan
 
@@ -56,6 +57,7 @@ class Engine:
         plan: LoadPlan,
         workload: type[Workload],
         host_url: str,
+        entries: Mapping[str, str],
         max_users: int,
         clock: Clock,
         on_bug: Callable[[str], None],
@@ -76,6 +78,7 @@ class Engine:
         self.environment = Environment(user_classes=[workload], host=host_url)
         self._runner = self.environment.create_local_runner()
         workload.dispatcher = self
+        workload.entries = entries
         self.stop_requested = AsyncResult()
 
     def arm(self) -> None:
@@ -184,6 +187,8 @@ class Engine:
         op = Op(user, arrival, intended_ns, invoked_ns, queued_ns=queued_ns)
         try:
             self._methods[arrival.kind][0](user, op)
+        except UnknownEntry as error:
+            self._on_bug(f"operation {op.kind!r}: {error}")
         except gevent.GreenletExit:
             op.interrupt("still under way when load ended")
             raise

@@ -4,6 +4,7 @@
         @operation("topup")
         def topup(self, op: Op) -> None:
             answer = op.request("POST", "/topups", json={...}, headers={"Idempotency-Key": op.key})
+            op.ask("GET", "/status", via="selfcare")  # another of the target's entries
 
 A ``Workload`` is a Locust user with a task that takes the next arrival that is due and performs it.
 One method per kind of operation; what it does through ``op`` is counted, judged and recorded.
@@ -21,16 +22,15 @@ from typing import Any, ClassVar, Protocol
 
 import gevent
 from gevent import Timeout
-from geventhttpclient.client import HTTPClient, HTTPClientPool
-from geventhttpclient.url import URL
 from locust import FastHttpUser, task
-from locust.contrib.fasthttp import LocustBadStatusCode
+from locust.contrib.fasthttp import FastHttpSession, LocustBadStatusCode
 from locust.env import Environment
 
 from harness.evidence.model import Outcome
 from harness.load.config import OP_DEADLINE_S
 from harness.load.outcome import Answer, judge, may_retry, no_answer, over_attempts
 from harness.load.schedule import Arrival, Repeat
+from harness.load.sessions import Sessions, close_kept
 
 __all__ = ["Answer", "Arrival", "Op", "Workload", "operation"]
 
@@ -151,21 +151,26 @@ class Op:
         path: str,
         *,
         json: Any = None,
+        text: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = READ_TIMEOUT_S,
         attempts: int = ATTEMPTS,
         pending: Container[int] = (),
+        via: str | None = None,
     ) -> Answer:
         """Ask the target to do the operation; the answers decide its outcome.
 
         Tried again, with full jitter, only while nothing is known and ``attempts`` in all (over the
         operation) are not used up. ``timeout_s`` bounds one attempt, connecting included.
-        ``pending``: statuses that say that it is under way. Returns the last attempt's answer.
+        ``pending``: statuses that say that it is under way. ``via``: by which of the target's ``entries``,
+        unless by the main one; UnknownEntry ends the run. The body is ``json``, or ``text`` as it is (of what
+        kind, ``headers`` tell). Returns the last attempt's answer.
         """
-        body = None if json is None else jsonlib.dumps(json)
+        session = self._user.sessions.by(via)
+        body = text if json is None else jsonlib.dumps(json)
         while True:
             self.attempts += 1
-            answer = self._send(method, path, body, headers, timeout_s, self.kind, pending)
+            answer = self._send(session, method, path, body, headers, timeout_s, self.kind, pending)
             self._outcomes.append(answer.outcome)
             self._status = answer.status
             if answer.error:
@@ -180,9 +185,11 @@ class Op:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = READ_TIMEOUT_S,
+        via: str | None = None,
     ) -> Answer:
-        """A question by the way, once: neither an attempt nor weighed in the outcome."""
-        return self._send(method, path, None, headers, timeout_s, f"{self.kind} (question)", ())
+        """A question by the way, once: neither an attempt nor weighed in the outcome. ``via`` as above."""
+        name = f"{self.kind} (question)"
+        return self._send(self._user.sessions.by(via), method, path, None, headers, timeout_s, name, ())
 
     def pause(self, seconds: float) -> bool:
         """Sleep; False, at once, when the deadline does not leave time for it and an attempt."""
@@ -254,6 +261,7 @@ class Op:
 
     def _send(
         self,
+        session: FastHttpSession,
         method: str,
         path: str,
         body: str | None,
@@ -267,7 +275,7 @@ class Op:
         timeout = Timeout(limit_s)
         timeout.start()
         try:
-            with self._user.client.request(
+            with session.request(
                 method, path, name=name, data=body, headers=sent, catch_response=True
             ) as response:
                 whole = _answer(response, pending)
@@ -279,7 +287,7 @@ class Op:
         finally:
             timeout.close()
         if whole.status is None:
-            self._user.disconnect()
+            close_kept(session)
         return whole
 
 
@@ -317,20 +325,8 @@ class Dispatcher(Protocol):
     def serve(self, user: Workload) -> None: ...
 
 
-class _OneTryPool(HTTPClientPool):  # type: ignore[misc,unused-ignore]
-    """Turns off the client's own silent retries: an attempt that is not counted is not honest.
-
-    It repeats GET, PUT and DELETE when a kept connection has died, as often as the pool is large.
-    """
-
-    def get_client(self, url: str | URL) -> HTTPClient:
-        client = super().get_client(url)
-        client._connection_pool.size = -1  # only read to count those retries
-        return client
-
-
 class Workload(FastHttpUser):
-    """Base of a target's locustfile class: performs arrivals, one at a time, over one connection."""
+    """Base of a target's locustfile class: performs arrivals, one at a time, over one connection a way in."""
 
     abstract = True
     network_timeout = OP_DEADLINE_S  # ``timeout_s`` of each request is what bounds it
@@ -341,18 +337,19 @@ class Workload(FastHttpUser):
     concurrency = 1
     dispatcher: ClassVar[Dispatcher]
 
+    entries: ClassVar[Mapping[str, str]] = {}  # the target's other ways in: name -> URL
+
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        agent = self.client.client
-        agent.clientpool = _OneTryPool(**agent.clientpool.client_args)
+        self.sessions = Sessions(self, self.entries)
 
     @task
     def one_arrival(self) -> None:
         self.dispatcher.serve(self)
 
     def disconnect(self) -> None:
-        """Close the kept connection; the next request opens another."""
-        self.client.client.clientpool.close()
+        """Close the kept connections; the next request opens another."""
+        self.sessions.close()
 
     @classmethod
     def operations(cls) -> dict[str, tuple[Operation, Repeat | None]]:

@@ -245,9 +245,14 @@ class _Run:
     def _driver(self, stage: Stage) -> LoadDriver:
         spec = self._asked.spec
         target = Path(spec.folder)
+
+        def entry_url(link: str) -> str:
+            return f"http://{stage.runtime.link(link).listen}"
+
         return LoadDriver(
             self._asked.plan.load,
-            host_url=f"http://{stage.runtime.link(spec.entry).listen}",
+            host_url=entry_url(spec.entry),
+            entries={name: entry_url(link) for name, link in spec.entries.items()},
             locustfile=target / spec.locustfile,
             python_path=[target / path for path in spec.python_path],
             spawner=stage.supervisor,

@@ -250,6 +250,7 @@ class WrittenTarget(Written):
     """``x-ledgerquake`` of the file. Named parts are validated one by one (``PARTS``)."""
 
     entry: Name
+    entries: dict[str, Name] = Field(default_factory=dict)
     locustfile: Name = "locustfile.py"
     python_path: tuple[Name, ...] = (".",)
     max_subscribers: Annotated[StrictInt, Field(ge=1)] = 1000

@@ -6,14 +6,13 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from harness.errors import TargetError
 from harness.experiment.names import suggestion
 from harness.experiment.problems import Problems
 from harness.experiment.target import Link, Service, TargetSpec
 from harness.experiment.yaml_reader import KeyPath
 from harness.target.compose import WrittenFile
 from harness.target.docker.layout import LINK_ENGINE, LINK_ENGINE_PORT
-from harness.target.rewrite import link_between, rewrite_environment
+from harness.target.rewrite import link_between, wrong_addresses
 
 _X = "x-ledgerquake"
 # A service's name is its host name in Docker, and part of the names of its image and its networks. All
@@ -76,14 +75,9 @@ class _Checker:
         self._environment(service, at)
 
     def _environment(self, service: Service, at: KeyPath) -> None:
-        """Every address in it must be a declared link: tried with made-up addresses, one by one."""
-        for key, value in service.environment.items():
-            alone = service.model_copy(update={"environment": {key: value}})
-            folders = dict.fromkeys(service.volumes, Path("/"))
-            try:
-                rewrite_environment(self._spec, alone, own=lambda *_: "", proxy=lambda _: "", volumes=folders)
-            except TargetError as problem:
-                self._problems.add(problem.message, (*at, "environment", key), hint=problem.hint)
+        """Every address in it must be a declared link."""
+        for key, problem in wrong_addresses(self._spec, service):
+            self._problems.add(problem.message, (*at, "environment", key), hint=problem.hint)
 
     def _host_name(self, name: str, at: KeyPath) -> None:
         if name == LINK_ENGINE:
@@ -110,18 +104,36 @@ class _Checker:
         seen: dict[tuple[str, str, int], str] = {}
         for link in self._spec.links.values():
             at: KeyPath = (_X, "links", link.name)
-            if link.name != self._spec.entry:
-                self._known("service", link.client, self._spec.services, at, key=True)
+            if link.name in self._spec.ways_in:
+                self._way_in(link, at)
+            elif link.client == self._begins():
+                self._problems.add(
+                    f"load enters from {link.client!r}, and neither entry nor entries names this link",
+                    at,
+                    key=True,
+                    hint=f"entries: {{{link.server}: {link.name}}}",
+                )
             else:
-                self._entry(link, at)
+                self._known("service", link.client, self._spec.services, at, key=True)
             if self._known("service", link.server, self._spec.services, at, key=True):
                 self._endpoint(link.server, link.port, at, (*at, "port"))
             first = seen.setdefault((link.client, link.server, link.port), link.name)
             if first != link.name:
                 self._problems.add(f"the same edge as {first}", at, key=True)
 
-    def _entry(self, link: Link, at: KeyPath) -> None:
-        """Where load enters stands nobody but the harness and the link engine."""
+    def _begins(self) -> str | None:
+        """What load enters from; None where that is no name of its own."""
+        entry = self._spec.links.get(self._spec.entry)
+        return None if entry is None or entry.client in self._spec.services else entry.client
+
+    def _way_in(self, link: Link, at: KeyPath) -> None:
+        """Where load enters stands nobody but the harness and the link engine; it is one place."""
+        begins = self._begins()
+        if begins is not None and link.client != begins:
+            self._problems.add(
+                f"load enters from {begins!r}", at, key=True, hint=f"{begins}->{link.server} is expected"
+            )
+            return
         if link.client in self._spec.services:
             self._problems.add(
                 f"load enters here, and {link.client!r} is a service", at, key=True, hint="for example client"
@@ -138,6 +150,8 @@ class _Checker:
     def extension(self) -> None:
         spec = self._spec
         self._known("link", spec.entry, spec.links, (_X, "entry"))
+        for name, link in spec.entries.items():
+            self._known("link", link, spec.links, (_X, "entries", name))
         for name, role in spec.roles.items():
             for index, member in enumerate(role.members):
                 at: KeyPath = (_X, "roles", name)

@@ -209,6 +209,7 @@ def _plain_parts(written: WrittenTarget) -> dict[str, Any]:
     return {
         "functions": written.functions,
         "entry": written.entry,
+        "entries": written.entries,
         "locustfile": written.locustfile,
         "python_path": written.python_path,
         "max_subscribers": written.max_subscribers,

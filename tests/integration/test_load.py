@@ -359,6 +359,76 @@ def test_an_operation_that_fails_before_it_sends_ends_the_run(make: Make) -> Non
     assert "ZeroDivisionError" in driver.log.read_text()
 
 
+TWO_WAYS = """
+from harness.load.workload import Op, Workload, operation
+
+class TwoWays(Workload):
+    @operation("write")
+    def write(self, op: Op) -> None:
+        op.request("POST", "/write", json={}, headers={"Idempotency-Key": op.key})
+
+    @operation("read")
+    def read(self, op: Op) -> None:
+        try:
+            if op.ask("GET", "/status", via="side").status == 200:
+                op.request("GET", f"/read?key={op.key}", via="side")
+        except Exception:
+            pass
+"""
+
+
+def test_each_way_in_gets_its_own_requests_over_its_own_connections(make: Make) -> None:
+    """The side door breaks off some answers: the connections to the main one are kept all the same."""
+    came: dict[str, list[Request]] = defaultdict(list)
+
+    def door(name: str) -> Callable[[Request], Reply]:
+        def answer(request: Request) -> Reply:
+            came[name].append(request)
+            breaks = request.path.startswith("/read") and request.path[-1] in "01234567"
+            return Reply(raw=b"HTTP/1.1 200 OK") if breaks else Reply()
+
+        return answer
+
+    plan = plan_of(40, mix={"write": 1, "read": 1}, max_duration_s=2)
+    with TinyServer(door("main")) as main, TinyServer(door("side")) as side:
+        driver = make(main.url, plan, TWO_WAYS, entries={"side": side.url}, max_users=4)
+        driver.start()
+        wait_until(lambda: not driver.alive(), 10)
+        assert driver.stop().exit_code == 0
+    rows = {row["key"]: row for row in rows_of(driver)}
+    writes = [row for row in rows.values() if row["kind"] == "write"]
+    assert {request.path for request in came["main"]} == {"/write"}
+    assert len(came["main"]) == len(writes) > 20
+    assert {row["outcome"] for row in writes} == {"ok"} and {row["attempts"] for row in writes} == {1}
+    asked = [request.path for request in came["side"] if request.path == "/status"]
+    reads = [row for row in rows.values() if row["kind"] == "read"]
+    assert len(asked) == len(reads) > 20
+    assert {request.headers["host"] for request in came["side"]} == {side.url.removeprefix("http://")}
+    broken_off = sum(row["attempts"] > 1 for row in reads)
+    assert broken_off > 10
+    assert side.connections > broken_off
+    assert main.connections <= 5, "that of the first try, and one that is kept for each user"
+
+
+def test_an_entry_that_the_target_has_not_ends_the_run_at_once(make: Make) -> None:
+    """The name is wrong from the first request on, and the locustfile catches what it can."""
+    with TinyServer() as main, TinyServer() as side:
+        wrong = TWO_WAYS.replace('"/status", via="side"', '"/status", via="sied"')
+        driver = make(main.url, plan_of(50, mix={"read": 1}), wrong, entries={"side": side.url})
+        driver.start()
+        wait_until(lambda: not driver.alive())
+        assert driver.stop().exit_code == EXIT_LOCUSTFILE
+    assert "operation 'read': unknown entry 'sied': did you mean 'side'?" in driver.log.read_text()
+
+
+def test_a_way_in_where_nobody_listens_is_told_before_the_start(make: Make) -> None:
+    with TinyServer() as main:
+        driver = make(main.url, plan_of(50), entries={"side": "http://127.0.0.1:1"})
+        driver._config = driver._config.model_copy(update={"connect_within_s": 0.2})
+        with pytest.raises(NotReady, match=r"waited 0\.2 s for http://127\.0\.0\.1:1 to accept"):
+            driver.arm()
+
+
 def test_the_start_must_lie_ahead(make: Make) -> None:
     with TinyServer() as server:
         driver = make(server.url, plan_of(20))

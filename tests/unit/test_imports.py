@@ -18,7 +18,7 @@ BILLING = ROOT / "targets" / "billing"
 
 # Everything that must be imported first in a process, for it patches it, lives in the load child.
 PATCHING = ("locust", "gevent", "geventhttpclient")
-CHILD = tuple(f"harness.load.{name}" for name in ("child", "engine", "recorder", "workload"))
+CHILD = tuple(f"harness.load.{name}" for name in ("child", "engine", "recorder", "sessions", "workload"))
 
 
 def imported(source: str) -> Iterator[str]:

@@ -10,6 +10,8 @@ import pytest
 
 from harness.errors import TargetError
 from harness.experiment.target import TargetSpec
+from harness.fault.load import Surge, SurgeParams
+from harness.target.docker.layout import lay_out
 from harness.target.folder import load_mutants, load_target
 
 ROOT = Path(__file__).parents[3]
@@ -154,6 +156,55 @@ def test_where_load_enters_the_link_engine_has_its_port(folder: Path) -> None:
     front = file.read_text().replace("client->front: {port: 8474}", "client->front: {port: 80}")
     file.write_text(front.replace("expose: [8474]", "expose: [8474, 80]"))
     assert load_target(folder).links["front->store"].port == 8474  # another network: nobody minds
+
+
+ANOTHER_WAY = "entry: client->front\n  entries: {side: client->back}"
+BACK = "    client->front: {port: 8080}\n    client->back: {port: 8080}"
+
+
+def another_way_in(folder: Path) -> None:
+    change(folder, "entry: client->front", ANOTHER_WAY)
+    change(folder, "    client->front: {port: 8080}", BACK)
+
+
+def test_more_than_one_way_in(folder: Path) -> None:
+    assert load_target(folder).ways_in == ("client->front",)
+    another_way_in(folder)
+    spec = load_target(folder)
+    assert spec.entries == {"side": "client->back"}
+    assert spec.ways_in == ("client->front", "client->back")
+    layout = lay_out(spec)  # one port, two servers: each way in a network of its own
+    assert layout.of_link["client->back"] != layout.of_link["client->front"]
+    assert {layout.of_link[link].client for link in spec.ways_in} == {"client"}
+    assert Surge.touches(SurgeParams(factor=2), spec) == spec.ways_in
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "{side: client->back}",
+            "{side: client->bak}",
+            r":\d+:19: no link 'client->bak'\n.*mean 'client->back'",
+        ),
+        (
+            "  entries: {side: client->back}\n",
+            "",
+            r":\d+:5: load enters from 'client', and neither entry nor",
+        ),
+        (
+            "{side: client->back}",
+            "{side: back->store}",
+            r":\d+:5: load enters from 'client'\n.*client->store is",
+        ),
+        ("    client->back: {port: 8080}", "    clint->back: {port: 8080}", "no service 'clint'"),
+    ],
+)
+def test_a_wrong_way_in_is_told_with_its_place(folder: Path, old: str, new: str, said: str) -> None:
+    another_way_in(folder)
+    change(folder, old, new)
+    with pytest.raises(TargetError, match=said):
+        load_target(folder)
 
 
 @pytest.mark.parametrize(("old", "new", "said"), MISTAKES.values(), ids=MISTAKES.keys())
