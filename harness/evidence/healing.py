@@ -18,6 +18,7 @@ HealingAction = Literal[
     "start_service",  # service
     "resume_service",  # service
     "replace_service",  # service, process: the command it had before; takes effect at its next start
+    "restore_environment",  # service, grace_s: the target's own; it is started anew where it has another
     "set_mode",  # mode
     "restore_sync",  # service: replication is whole again
     "plug_in",  # service

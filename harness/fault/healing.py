@@ -42,6 +42,24 @@ def _start_service(args: Args, runtime: Runtime, links: LinkLayer) -> None:
             raise
 
 
+def _restore_environment(args: Args, runtime: Runtime, links: LinkLayer) -> None:
+    service = str(args["service"])
+    right = runtime.reconfigure(service, {})
+    if runtime.state(service).status in UP:
+        if _has(runtime, service, right):
+            return
+        runtime.stop(service, float(args["grace_s"]))
+    _start_service(args, runtime, links)
+
+
+def _has(runtime: Runtime, service: str, environment: Mapping[str, str]) -> bool:
+    try:
+        held = runtime.environment(service)
+    except EnvironmentBroken:  # it has ended at this very moment
+        return False
+    return all(held.get(name) == value for name, value in environment.items())
+
+
 def _resume_service(args: Args, runtime: Runtime, links: LinkLayer) -> None:
     service = str(args["service"])
     if runtime.state(service).status == "paused":
@@ -66,6 +84,7 @@ _ACTIONS: Mapping[str, Callable[[Args, Runtime, LinkLayer], None]] = {
     "enable_link": _enable_link,
     "remove_toxic": _remove_toxic,
     "start_service": _start_service,
+    "restore_environment": _restore_environment,
     "resume_service": _resume_service,
     "set_mode": _set_mode,
     "plug_in": _plug_in,

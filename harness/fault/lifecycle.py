@@ -9,14 +9,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.evidence.healing import Healing
 from harness.evidence.model import Proof
 from harness.experiment.target import Frozen, TargetSpec
 from harness.experiment.units import Seconds
 from harness.experiment.vocabulary import HEALING_S, Lives, Names
-from harness.fault.base import Fault
+from harness.fault.base import Duration, Fault
 from harness.fault.healing import heal
 from harness.fault.one_service import (
     DOWN,
@@ -27,6 +27,7 @@ from harness.fault.one_service import (
     ready_within,
     wait_for_answer,
 )
+from harness.fault.selection import holders_of
 
 
 class StopsService(OneService):
@@ -165,8 +166,8 @@ class Restart(StopsService):
     """SIGTERM, grace, start: measures the drain. With ``for``, it stays down that long."""
 
     name = "restart"
-    duration = "optional"
-    Params = RestartParams
+    duration: ClassVar[Duration] = "optional"
+    Params: ClassVar[type[Frozen]] = RestartParams
     params: RestartParams
 
     @classmethod
@@ -191,24 +192,24 @@ class Restart(StopsService):
         proved = bool(
             self.was_running()
             and self.seen.get("gone")
-            and self._ended_as_asked()
+            and self.ended_as_asked()
             and self.lasted(*DOWN)
             and self.came_back()
         )
         text = (
-            f"process {self.seen.get('pid_before')} of {self.service} {self._how_it_ended()} "
+            f"process {self.seen.get('pid_before')} of {self.service} {self.how_it_ended()} "
             f"after {self.seen.get('drain_s')} s; process {self.seen.get('pid_after')} came"
         )
         if not self.lasted(*DOWN):
             text += f"; {self.at_end()}"
         return Proof(proved=proved, text=text, observed=dict(self.seen))
 
-    def _ended_as_asked(self) -> bool:
+    def ended_as_asked(self) -> bool:
         """By itself, or killed once its grace was over; not by somebody else's SIGKILL."""
         code, took_s = self.seen.get("exit_code"), self.seen.get("drain_s") or 0.0
         return code is not None and (code != -signal.SIGKILL or took_s >= self.params.grace)
 
-    def _how_it_ended(self) -> str:
+    def how_it_ended(self) -> str:
         code = self.seen.get("exit_code")
         if code == -signal.SIGKILL:
             return f"did not end by itself within {self.params.grace:g} s and was killed"
@@ -243,7 +244,7 @@ class RollingRestart(Fault[RollingRestartParams]):
         for number, name in enumerate(names):
             if name in names[:number]:
                 raise ValueError(f"services: {name!r} is named twice")
-            for service in _holders(name, spec):
+            for service in holders_of(name, spec):
                 if spec.services[service].ready is None:
                     raise ValueError(
                         f"{name!r} has no readiness endpoint: nobody could tell when the next one may go"
@@ -268,7 +269,7 @@ class RollingRestart(Fault[RollingRestartParams]):
     def healings(self) -> tuple[Healing, ...]:
         """For all who may hold a role: who holds it when its turn comes is not known yet."""
         spec = self.context.spec
-        holders = [service for name in self.params.services for service in _holders(name, spec)]
+        holders = [service for name in self.params.services for service in holders_of(name, spec)]
         return tuple(_started(service) for service in dict.fromkeys(holders))
 
     def inject(self) -> None:
@@ -313,11 +314,6 @@ class RollingRestart(Fault[RollingRestartParams]):
         if ready_in_s is None:
             return False, f"{proof.text}, and was not ready within {self.params.ready_within:g} s"
         return proof.proved, f"{proof.text}, ready after {ready_in_s:g} s"
-
-
-def _holders(name: str, spec: TargetSpec) -> tuple[str, ...]:
-    """The service, or whoever may hold the role."""
-    return spec.roles[name].members if name in spec.roles else (name,)
 
 
 def _started(service: str) -> Healing:

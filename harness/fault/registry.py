@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.fault.base import Context, Fault
+from harness.fault.configuration import BadConfig
 from harness.fault.database import PlannedSwitchover
 from harness.fault.lifecycle import Crash, Pause, Restart, RollingRestart
 from harness.fault.load import Surge
@@ -29,6 +30,7 @@ FAULTS: Mapping[str, type[Fault[Any]]] = {
         PlannedSwitchover,
         Maintenance,
         Lockdown,
+        BadConfig,
         Surge,
     )
 }

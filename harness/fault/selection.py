@@ -64,6 +64,11 @@ def service_of(name: str, context: Context) -> str:
     return holder
 
 
+def holders_of(name: str, spec: TargetSpec) -> tuple[str, ...]:
+    """The service, or whoever may hold the role."""
+    return spec.roles[name].members if name in spec.roles else (name,)
+
+
 def links_of(services: Collection[str], spec: TargetSpec) -> tuple[str, ...]:
     """Every link that one of these services is an end of, in the target's order."""
     return tuple(

@@ -19,7 +19,7 @@ from harness.fault.abilities import unplugging
 from harness.fault.base import Fault
 from harness.fault.link_fault import canary_through, flowed_on, neighbours_worth_asking, not_here_alone
 from harness.fault.one_service import answers, can_be_asked, wait_for_answer
-from harness.fault.selection import expand_services, links_of, refuse_witnesses, service_of
+from harness.fault.selection import expand_services, holders_of, links_of, refuse_witnesses, service_of
 
 LOOK_S = 1.0  # at most, for one answer that should not come
 PULL_S = 0.5  # the engine takes its time for each network
@@ -58,7 +58,7 @@ class Unplug(Fault[UnplugParams]):
                 "use mode drop or reject to cut its links"
             )
         refuse_witnesses(names, spec)
-        services = [m for name in names for m in (spec.roles[name].members if name in spec.roles else [name])]
+        services = [service for name in names for service in holders_of(name, spec)]
         return (*names, *links_of(services, spec))
 
     @classmethod

@@ -46,6 +46,10 @@ class Deployment(ABC, Generic[ChildT]):
     @abstractmethod
     def start(self, service: str) -> None: ...
 
+    @abstractmethod
+    def environment_of(self, service: Service) -> dict[str, str]:
+        """What it is started with; an address of the target that is no declared link leads nowhere."""
+
     # --- coming up ------------------------------------------------------------------------------
     def deploy(self, stopping: Callable[[], bool] = never) -> None:
         """Services in the order of ``depends_on``, as parallel as that allows; then ``ready_when``.
@@ -196,6 +200,13 @@ class Deployment(ABC, Generic[ChildT]):
         split(process)  # a command that cannot be split is refused now, not at the next start
         with one.lock:
             one.process = process
+
+    def reconfigure(self, service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
+        one = self._one(service)
+        given = one.spec.model_copy(update={"environment": {**one.spec.environment, **environment}})
+        with one.lock:
+            one.environment = self.environment_of(given)
+            return dict(one.environment)
 
     def _one(self, service: str) -> Managed[ChildT]:
         if service not in self._services:

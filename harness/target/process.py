@@ -47,6 +47,8 @@ class ProcessRuntime(Deployment[SupervisedChild]):
         self._seed = seed
         self._folder = Path(spec.folder).resolve()
         self._ports: PortBlock | None = None
+        self._volumes: dict[str, Path] = {}
+        self._nowhere: Address | None = None  # where nobody listens
 
     # --- coming up ------------------------------------------------------------------------------
     def prepare(self) -> Mapping[str, LinkEnds]:
@@ -58,9 +60,10 @@ class ProcessRuntime(Deployment[SupervisedChild]):
             for name, link in self.spec.links.items():
                 listen, upstream = Address(HOST, self._ports.take()), self.address(link.server, link.port)
                 self._links[name] = LinkEnds(name, listen, upstream)
-            volumes = self._make_folders()
+            self._nowhere = Address(HOST, self._ports.take())
+            self._volumes = self._make_folders()
             for managed in self._services.values():
-                managed.environment = self._environment(managed.spec, volumes)
+                managed.environment = self._environment(managed.spec, None)
         return dict(self._links)
 
     def spare_port(self) -> int:
@@ -76,13 +79,18 @@ class ProcessRuntime(Deployment[SupervisedChild]):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return volumes
 
-    def _environment(self, service: Service, volumes: Mapping[str, Path]) -> dict[str, str]:
+    def environment_of(self, service: Service) -> dict[str, str]:
+        self.prepare()
+        return self._environment(service, str(self._nowhere))
+
+    def _environment(self, service: Service, nowhere: str | None) -> dict[str, str]:
         own = rewrite_environment(
             self.spec,
             service,
             own=lambda name, port: str(self.address(name, port)),
             proxy=lambda name: str(self.link(name).listen),
-            volumes=volumes,
+            volumes=self._volumes,
+            nowhere=nowhere,
         )
         return {**self._base_environment(), SERVICE_VARIABLE: service.name, **own}
 
@@ -106,6 +114,13 @@ class ProcessRuntime(Deployment[SupervisedChild]):
         for process in life.child.tree() if life is not None else ():
             found.update(_remote_ends(process.pid))
         return tuple(Address(host, port) for host, port in sorted(found))
+
+    def environment(self, service: str) -> Mapping[str, str]:
+        pid = self._needs_running(service).child.pid
+        try:
+            return psutil.Process(pid).environ()
+        except (psutil.Error, OSError) as problem:
+            raise EnvironmentBroken(f"the environment of {service} cannot be read: {problem}") from problem
 
     def alive(self, pid: int) -> bool:
         return _status(pid) not in (None, psutil.STATUS_ZOMBIE)

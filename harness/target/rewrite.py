@@ -16,6 +16,8 @@ from harness.experiment.target import Link, Service, TargetSpec
 # Not within a longer name, and not ``user:password@``.
 _NAME_AND_PORT = re.compile(r"(?<![\w.-])([A-Za-z0-9][\w.-]*):(\d{1,5})(?![\d@])")
 
+OWN_HOST = "0.0.0.0"  # where the service shall listen itself
+
 AddressOf = Callable[[str, int], str]  # (service, port) -> where it listens itself
 LinkAddress = Callable[[str], str]  # link name -> where its proxy listens
 
@@ -35,11 +37,15 @@ def rewrite_environment(
     own: AddressOf,
     proxy: LinkAddress,
     volumes: Mapping[str, Path],
+    nowhere: str | None = None,
 ) -> dict[str, str]:
-    """The service's environment for this deployment. Raises TargetError for an undeclared address."""
+    """The service's environment for this deployment. Raises TargetError for an undeclared address.
+
+    ``nowhere``: where such an address leads instead, for an environment that is wrong on purpose.
+    """
     rewritten = {}
     for key, value in service.environment.items():
-        text = _rewrite_addresses(spec, service, key, value, own, proxy)
+        text = _rewrite_addresses(spec, service, key, value, own, proxy, nowhere)
         rewritten[key] = _rewrite_paths(service, text, volumes)
     return rewritten
 
@@ -62,25 +68,47 @@ def wrong_addresses(spec: TargetSpec, service: Service) -> Iterator[tuple[str, T
             yield key, problem
 
 
+def addresses(value: str) -> Iterator[tuple[str, int]]:
+    """Whatever looks like a name and a port in a value."""
+    for match in _NAME_AND_PORT.finditer(value):
+        yield match[1], int(match[2])
+
+
 def _rewrite_addresses(
-    spec: TargetSpec, service: Service, key: str, value: str, own: AddressOf, proxy: LinkAddress
+    spec: TargetSpec,
+    service: Service,
+    key: str,
+    value: str,
+    own: AddressOf,
+    proxy: LinkAddress,
+    nowhere: str | None,
 ) -> str:
     def one(match: re.Match[str]) -> str:
         name, port = match[1], int(match[2])
-        if name == "0.0.0.0":
+        if name == OWN_HOST:
             return own(service.name, port)
         if name not in spec.services:
             return match[0]
-        link = link_between(spec, *_edge(spec, service, name, port, key), port)
-        if link is None:
-            raise TargetError(
-                f"service {service.name!r}, environment {key}: {name}:{port} is no declared link",
-                hint=f"declare the link {service.name}->{name} with port {port} under x-ledgerquake.links; "
-                "without it the connection would go past the proxies",
-            )
-        return proxy(link.name)
+        try:
+            return proxy(_declared(spec, service, name, port, key).name)
+        except TargetError:
+            if nowhere is None:
+                raise
+            return nowhere
 
     return _NAME_AND_PORT.sub(one, value)
+
+
+def _declared(spec: TargetSpec, service: Service, name: str, port: int, key: str) -> Link:
+    """The link that an address means. Raises TargetError when there is none."""
+    link = link_between(spec, *_edge(spec, service, name, port, key), port)
+    if link is None:
+        raise TargetError(
+            f"service {service.name!r}, environment {key}: {name}:{port} is no declared link",
+            hint=f"declare the link {service.name}->{name} with port {port} under x-ledgerquake.links; "
+            "without it the connection would go past the proxies",
+        )
+    return link
 
 
 def _edge(spec: TargetSpec, service: Service, name: str, port: int, key: str) -> tuple[str, str]:

@@ -91,6 +91,22 @@ class Runtime(Protocol):
         """Use another command from the next start on (mutants, bad releases)."""
         ...
 
+    def reconfigure(self, service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
+        """Other values for these variables from the next start on; none: the target's own.
+
+        Addresses of declared links in them go through the proxies like those of the target. Another port
+        of a service, or another service, leads nowhere: to a place where nobody listens. Returns what the
+        next process will be given, as it will have it.
+        """
+        ...
+
+    def environment(self, service: str) -> Mapping[str, str]:
+        """What its main process holds, as the kernel or the engine has it.
+
+        Raises EnvironmentBroken when it does not run.
+        """
+        ...
+
     def pause(self, service: str) -> None: ...
 
     def resume(self, service: str) -> None: ...

@@ -1,8 +1,9 @@
 """Every kind of fault that a small target allows, carried out for real, in each runtime that can.
 
 Each one three times over: as it is (proved, healed, and all is whole), without an effect, and undone
-before its time; the last two must not be proved. ``switchover`` and ``maintenance`` need a database
-pair and an operating mode: the experiments of the reference target carry them out.
+before its time; the last two must not be proved. ``switchover`` needs a database pair: the experiments of
+the reference target carry it out. ``maintenance`` and ``lockdown`` need an operating mode, and nothing of a
+runtime: ``tests/unit/fault/test_operations.py`` carries them out.
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ CASES = {
     "crash of a role": Case("crash", {"service": "leader"}, 1.0),
     "pause": Case("pause", {"service": "store"}, 1.2),
     "restart": Case("restart", {"service": "store"}, None),
+    "rolling restart": Case("rolling_restart", {"services": ["store", "back"]}, None),
+    "bad configuration": Case("bad_config", {"service": "store", "environment": {"WELL": "no"}}, 3.0),
+    "bad configuration, an address": Case(
+        "bad_config",
+        {"service": "back", "environment": {"STORE_URL": "http://store:9"}, "seen": "running"},
+        3.0,
+    ),
 }
 UNDONE_EARLY = {  # after how long, seconds: once it has been seen, and with time to be undone
     "partition, silent": 1.85,
@@ -64,8 +72,9 @@ UNDONE_EARLY = {  # after how long, seconds: once it has been seen, and with tim
     "cpu": 2.2,
     "crash": 0.5,
     "pause": 1.0,
+    "bad configuration": 1.5,
 }
-NOT_HERE = {"switchover", "maintenance"}
+NOT_HERE = {"switchover", "maintenance", "lockdown"}
 
 
 class WithoutEffect:
@@ -75,7 +84,7 @@ class WithoutEffect:
         self._real = real
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("kill", "pause", "set_enabled", "add_toxic", "unplug", "set_limits"):
+        if name in ("kill", "pause", "start", "set_enabled", "add_toxic", "unplug", "set_limits"):
             return lambda *_: None
         return (lambda *_: 0) if name == "stop" else getattr(self._real, name)
 

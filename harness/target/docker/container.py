@@ -106,6 +106,12 @@ class Container:
                 raise
         return _seen(state)
 
+    def environment(self) -> dict[str, str]:
+        """As the engine has it, with what the image adds."""
+        with asking(f"look at the container {self.order.name}"):
+            pairs = self._docker.api.inspect_container(self.id)["Config"]["Env"] or []
+        return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
     def start(self) -> None:
         with asking(f"start the container {self.order.name}"):
             self._docker.api.start(self.id)

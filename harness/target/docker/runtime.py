@@ -30,6 +30,7 @@ from harness.target.docker.limits import LimitsSet
 from harness.target.docker.lives import Incarnation, Roster
 from harness.target.docker.networks import Networks
 from harness.target.docker.watch import Watch
+from harness.target.lives import Managed
 from harness.target.order import in_order, never
 from harness.target.runtime import Address, Limits, LinkEnds, RuntimeName, ServiceState, Usage
 from harness.target.scratch import RUN_VARIABLE, SERVICE_VARIABLE
@@ -62,6 +63,8 @@ class DockerRuntime(Deployment[Incarnation]):
     ) -> None:
         super().__init__(spec, dict.fromkeys(spec.services, ""), scratch / "logs")
         self._run_id = run_id
+        for one in self._services.values():
+            one.environment = self.environment_of(one.spec)
         self._scratch = scratch
         self._supervisor = supervisor
         self._docker = docker
@@ -163,8 +166,12 @@ class DockerRuntime(Deployment[Incarnation]):
     def _name(self, part: str) -> str:
         return full_name(self._run_id, part)
 
-    def _order(self, service: Service, command: str) -> Order:
-        marks = {RUN_VARIABLE: self._run_id, SERVICE_VARIABLE: service.name}
+    def environment_of(self, service: Service) -> dict[str, str]:
+        """As it is written: a name that the proxy does not bear is no name in a service's networks."""
+        return {**service.environment, RUN_VARIABLE: self._run_id, SERVICE_VARIABLE: service.name}
+
+    def _order(self, one: Managed[Incarnation]) -> Order:
+        service, command = one.spec, one.process
         return Order(
             name=self._name(service.name),
             image=self._images[service.name].id,
@@ -172,7 +179,7 @@ class DockerRuntime(Deployment[Incarnation]):
             hostname=service.name,
             labels={**self._labels, SERVICE: service.name},
             plugs=self._networks.plugs(service.name),
-            environment={**service.environment, **marks},
+            environment=one.environment,
             volumes={self._name(volume): place for volume, place in service.volumes.items()},
             limits=self._limits.of(service.name),
             read_only=service.read_only,
@@ -211,6 +218,9 @@ class DockerRuntime(Deployment[Incarnation]):
         life = self._one(service).running
         found = kernel.remote_ends(life.child.pid) if life is not None else frozenset()
         return tuple(sorted(found, key=lambda end: (end.host, end.port)))
+
+    def environment(self, service: str) -> Mapping[str, str]:
+        return self._needs_running(service).child.container.environment()
 
     def alive(self, pid: int) -> bool:
         return kernel.alive(pid)
@@ -258,10 +268,9 @@ class DockerRuntime(Deployment[Incarnation]):
             self._one(service).keep_last_words()
 
     def _ready_made(self, service: str) -> Container:
-        """Its container; made anew when another command was given."""
-        one = self._one(service)
-        order, made = self._order(one.spec, one.process), self._containers.get(service)
-        if made is not None and made.order.command == order.command:
+        """Its container; made anew when another command or environment was given."""
+        order, made = self._order(self._one(service)), self._containers.get(service)
+        if made is not None and _alike(made.order, order):
             return made
         if made is not None:
             self._earlier[service] = self._earlier.get(service, "") + made.log()
@@ -347,6 +356,10 @@ class DockerRuntime(Deployment[Incarnation]):
             list(pool.map(self.log, self._containers))
         if self._engine is not None:
             self._engine.keep_log()
+
+
+def _alike(one: Order, other: Order) -> bool:
+    return (one.command, one.environment) == (other.command, other.environment)
 
 
 def _keep(file: Path, text: str) -> None:

@@ -224,6 +224,28 @@ def test_another_command_counts_from_the_next_start(tiny: Any) -> None:
     tiny.restart("back")
 
 
+def test_other_values_count_from_the_next_start_and_an_undeclared_address_leads_nowhere(tiny: Any) -> None:
+    before = tiny.runtime.environment("back")
+    given = tiny.runtime.reconfigure("back", {"STORE_URL": "http://store:9"})
+    try:
+        assert tiny.runtime.environment("back") == before
+        assert tiny.get("back", "relay")[0] == 200
+        tiny.runtime.stop("back", 5)
+        with pytest.raises(EnvironmentBroken, match="back does not run"):
+            tiny.runtime.environment("back")
+        tiny.restart("back")
+        held = tiny.runtime.environment("back")
+        assert held == {**before, "STORE_URL": given["STORE_URL"]} != before
+        status, said = tiny.get("back", "relay")
+        assert status == 502 and "refused" in said
+    finally:
+        tiny.runtime.reconfigure("back", {})
+        tiny.runtime.stop("back", 5)
+        tiny.restart("back")
+    assert tiny.runtime.environment("back") == before
+    assert tiny.get("back", "relay")[0] == 200
+
+
 def test_waiting_in_vain_says_what_for_how_long_and_what_came(tiny: Any) -> None:
     tiny.runtime.pause("back")
     try:

@@ -223,6 +223,7 @@ def test_every_kind_of_fault_says_what_it_has_to_do_with_lives() -> None:
         "maintenance": {},
         "lockdown": {},
         "rolling_restart": {"services": ["a"]},
+        "bad_config": {"service": "a", "environment": {"A": "b"}},
         "surge": {"factor": 2},
     }
     said = {
@@ -234,6 +235,7 @@ def test_every_kind_of_fault_says_what_it_has_to_do_with_lives() -> None:
         "pause": "stopped",
         "restart": "stopped",
         "rolling_restart": "stopped",
+        "bad_config": "replaced",
         "cpu": "needed",
         "memory": "needed",
     }

@@ -8,6 +8,7 @@ import pytest
 
 from harness.experiment.target import Link
 from harness.fault.base import Fault, NoParams
+from harness.fault.configuration import BadConfig
 from harness.fault.lifecycle import Crash, Pause, Restart, RollingRestart
 from harness.fault.link_fault import idle_clients
 from harness.fault.load import Surge
@@ -181,6 +182,50 @@ RESTART_DAMAGES: list[dict[str, Any]] = [
     {"pid_after": 10},
     {"status_after": "dead"},
 ]
+CONFIG_GOOD = {
+    **RESTART_GOOD,
+    "can_be_asked": True,
+    "ready_before": True,
+    "differ": True,
+    "pid_during": 20,
+    "incarnation_during": 2,
+    "holds_during": True,
+    "ready_during": False,
+    "status_at_end": "running",
+    "incarnation_at_end": 2,
+    "holds_at_end": True,
+    "lasted_s": 7.9,
+    "pid_after": 30,
+    "incarnation_after": 3,
+    "holds_after": True,
+    "ready_in_s": 1.1,
+}
+CONFIG_DAMAGES: list[dict[str, Any]] = [
+    {"status_before": "dead"},
+    {"gone": False},
+    {"exit_code": None},
+    {"exit_code": -9, "drain_s": 0.3},
+    {"pid_during": 10},
+    {"pid_during": None},
+    {"incarnation_during": 1},
+    {"differ": False},
+    {"holds_during": False},
+    {"status_at_end": "dead"},
+    {"incarnation_at_end": 3},  # started anew before its time
+    {"holds_at_end": False},
+    {"status_after": "dead"},
+    {"pid_after": 20},
+    {"incarnation_after": 2},
+    {"holds_after": False},
+    {"ready_in_s": None},
+]
+CONFIG_UNREADY_DAMAGES: list[dict[str, Any]] = [
+    {"ready_before": False},
+    {"ready_during": True},
+    {"ready_during": None},
+    {"lasted_s": None},
+    {"lasted_s": 1.0},  # a well one takes longer to get ready
+]
 ROLLING_GOOD = [
     {"service": "s", "ready_in_s": 0.8, "seen": RESTART_GOOD},
     {"service": "b", "ready_in_s": 1.0, "seen": {**RESTART_GOOD, "pid_before": 12, "pid_after": 13}},
@@ -320,6 +365,18 @@ CASES: list[tuple[type[Fault[Any]], dict[str, Any], dict[str, Any], list[dict[st
     ),
     (Maintenance, {}, mode_good("maintenance"), MODE_DAMAGES),
     (Lockdown, {}, mode_good("lockdown"), MODE_DAMAGES),
+    (
+        BadConfig,
+        {"service": "s", "environment": {"DATABASE_URL": "wrong"}, "grace": 5.0},
+        CONFIG_GOOD,
+        [*CONFIG_DAMAGES, *CONFIG_UNREADY_DAMAGES],
+    ),
+    (  # what does not show in its readiness
+        BadConfig,
+        {"service": "s", "environment": {"LOG_LEVEL": "wrong"}, "grace": 5.0, "seen": "running"},
+        {**CONFIG_GOOD, "ready_before": False, "ready_during": True},
+        CONFIG_DAMAGES,
+    ),
     (
         RollingRestart,
         {"services": ["s", "leader"], "grace": 5.0},

@@ -14,7 +14,10 @@ LINKS = ("pay->db-1:5432", "pay->db-10:5432", "pay->psp:8080", "db-2->db-1:5432"
 PROXIES = {name: f"127.0.0.1:{20001 + number}" for number, name in enumerate(LINKS)}
 
 
-def rewritten(value: str, service: str = "pay") -> str:
+NOWHERE = "127.0.0.1:9"
+
+
+def rewritten(value: str, service: str = "pay", nowhere: str | None = None) -> str:
     names = ("pay", "db-1", "db-2", "db-10", "psp")
     services = {
         name: Service(
@@ -37,6 +40,7 @@ def rewritten(value: str, service: str = "pay") -> str:
         own=lambda name, port: f"127.0.0.1:{port}-of-{name}",
         proxy=PROXIES.__getitem__,
         volumes={"kept": Path("/run/kept"), "deeper": Path("/run/deeper")},
+        nowhere=nowhere,
     )["X"]
 
 
@@ -78,3 +82,17 @@ def test_its_own_name_is_how_the_named_peer_reaches_it() -> None:
 def test_what_would_bypass_a_proxy_is_refused(value: str, service: str, said: str) -> None:
     with pytest.raises(TargetError, match=said):
         rewritten(value, service)
+
+
+@pytest.mark.parametrize(
+    ("value", "service", "expected"),
+    [
+        ("http://psp:8081/x", "pay", f"http://{NOWHERE}/x"),
+        ("db-2:5432,db-1:5432", "pay", f"{NOWHERE},{PROXIES['pay->db-1:5432']}"),
+        ("http://pay:8080", "psp", f"http://{NOWHERE}"),
+        ("db-1:8008", "db-1", NOWHERE),
+        ("elsewhere:5432", "pay", "elsewhere:5432"),
+    ],
+)
+def test_what_is_wrong_on_purpose_leads_nowhere(value: str, service: str, expected: str) -> None:
+    assert rewritten(value, service, NOWHERE) == expected

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 STORE_URL = os.environ.get("STORE_URL", "")
+WELL = os.environ.get("WELL", "yes") == "yes"
 KEPT = Path(os.environ["DATA_DIR"]) / "notes" if "DATA_DIR" in os.environ else None
 leading = False
 held: list[socket.socket] = []
@@ -126,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, _, argument = self.path.lstrip("/").partition("/")
         simple = {
-            "ready": lambda: (200, "ready"),
+            "ready": lambda: (200, "ready") if WELL else (503, "not well"),
             "lead": lambda: (200 if leading else 503, ""),
             "relay": relay,
             "hold": hold,
