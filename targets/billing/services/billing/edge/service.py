@@ -12,6 +12,7 @@ from billing.edge.announcements import Board
 from billing.edge.forward import Upstream
 from billing.edge.mode import Kind, Modes
 from billing.edge.outages import Outages
+from billing.edge.reconciliation import reconciliation
 from billing.edge.status import Colour, Component, colours, watch, worst
 
 COMPONENTS = ("payments", "charging", "mediation", "notify", "roaming", "invoicing")
@@ -19,11 +20,19 @@ COMPONENTS = ("payments", "charging", "mediation", "notify", "roaming", "invoici
 # Method, path, the service that answers, what kind of work it is.
 ROUTES: tuple[tuple[str, str, str, Kind], ...] = (
     ("POST", "/topups", "payments", "money"),
+    ("POST", "/invoices/{id}/payments", "payments", "money"),
+    ("POST", "/vouchers/redeem", "payments", "money"),
+    ("POST", "/agents/{agent}/receipts", "payments", "money"),
     ("GET", "/payments/{id}", "payments", "read"),
+    ("POST", "/payments/{id}/refunds", "payments", "money"),
+    ("GET", "/payments/{id}/refunds", "payments", "read"),
     ("GET", "/accounts/{subscriber}/balance", "charging", "read"),
     ("POST", "/credit-control", "charging", "gated"),
+    ("POST", "/roaming/authorisations", "charging", "read"),
     ("POST", "/cdrs", "mediation", "usage"),
+    ("POST", "/cdrs/files", "mediation", "usage"),
     ("GET", "/usage", "mediation", "read"),
+    ("GET", "/invoices", "invoicing", "read"),
 )
 UPSTREAM_TIMEOUT_S = 8.0
 
@@ -58,6 +67,7 @@ class Edge:
         service.background("mode", self._modes.run)
         service.background("announcements", self._board.run)
         service.background("outages", self._outages.run)
+        service.background("reconciliation", reconciliation(service).run)
 
     def _upstream(self, name: str) -> Upstream:
         url = self._service.settings.url(name.upper())

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from billing.common import Event, Limits, Problem, Service, Session
+from billing.notify.campaigns import Campaigns
 from billing.notify.delivery import Delivery
 from billing.notify.message import message_for, recipient_of
-
-_INSERT = """
-insert into notification (id, event_id, recipient, template, body)
-select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[]) on conflict do nothing"""
+from billing.notify.reconciliation import reconciliation
+from billing.notify.store import keep
 
 _LIST = """
 select id, event_id, template, body, created_at, delivered_at, attempts from notification
@@ -28,15 +27,7 @@ class Notify:
 
     async def take(self, session: Session, events: Sequence[Event]) -> None:
         """One notice per event, stored with its inbox row; sending comes later."""
-        messages = [message_for(event.subject, event.payload) for event in events]
-        await session.execute(
-            _INSERT,
-            [message.id for message in messages],
-            [message.event_id for message in messages],
-            [message.recipient for message in messages],
-            [message.template for message in messages],
-            [message.body for message in messages],
-        )
+        await keep(session, [message_for(event.subject, event.payload) for event in events])
         session.after_commit(self._delivery.wake)
 
     async def notifications(self, request: web.Request) -> web.Response:
@@ -67,14 +58,27 @@ class Notify:
 def main() -> None:
     service = Service("notify", limits=Limits(size=6))
     gateway = service.client("gateway", "GATEWAY", timeout_s=2.0, attempts=1)
-    delivery = Delivery(service.database, gateway, service.metrics, service.log)
+    delivery = Delivery(service.database, gateway, service.outbox, service.metrics, service.log)
     notify = Notify(service, delivery)
     service.app.add_routes(
         [
             web.get("/notifications", notify.notifications),
             web.post("/deliveries/replay", notify.unpark),
+            web.post("/campaigns/{id}", Campaigns(service.database, delivery).start),
         ]
     )
-    service.consume(["payment.settled", "payment.failed"], notify.take)
+    service.consume(
+        [
+            "payment.settled",
+            "payment.failed",
+            "payment.refunded",
+            "quota.threshold",
+            "invoice.issued",
+            "dunning.step",
+            "compensation.granted",
+        ],
+        notify.take,
+    )
     service.background("delivery", delivery.run)
+    service.background("reconciliation", reconciliation(service).run)
     service.run()
