@@ -129,6 +129,14 @@ class Op:
         """
         self._arrival = replace(self._arrival, key=other.key, subscriber=other.subscriber, earlier=other)
 
+    def act_for(self, subscriber: int) -> None:
+        """Be about another subscriber than the one drawn: for what only some of them can do."""
+        self._arrival = replace(self._arrival, subscriber=subscriber)
+
+    def take_key(self, key: str) -> None:
+        """Another key: for what comes back to an earlier operation and is no repetition of its request."""
+        self._arrival = replace(self._arrival, key=key)
+
     @property
     def rng(self) -> random.Random:
         """This operation's own chance: nothing that other operations do moves it."""

@@ -19,7 +19,7 @@ from billing.common import Database, Limits, Log, Metrics
 from harness.spawn import LocalChild, LocalSpawner
 from tests.integration.billing_processes import BILLING, eventually, free_port
 
-SUBSCRIBER = 901
+SUBSCRIBER = 801
 
 
 class Stack:
@@ -86,6 +86,8 @@ class Stack:
             "CHARGING_URL": self.url("charging"),
             "LOG_FILE": str(self.folder / f"{name}.jsonl"),
             "PSP_NAME": name,
+            "CALLBACK_URL": self.url("payments"),
+            "CALLBACK_KEY": "a-test-key-and-no-secret",
             **services,
         }
 

@@ -1,7 +1,8 @@
 """A payment service provider: captures, declines, voids and refunds; idempotent by the caller's key.
 
 A void of a key never seen leaves a tombstone: a charge that arrives later under it is refused. So a
-caller in doubt can make sure that a capture never happens.
+caller in doubt can make sure that a capture never happens. Each capture, void and refund is also told to the
+merchant by a call-back (``callbacks.py``), in its own time.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from aiohttp import web
 
+from witnesses.callbacks import Callbacks, Telling
 from witnesses.common import AnswerTime, EventLog, Record, Refusal, application, field, json_object, serve
 
 State = Literal["captured", "declined", "voided", "refunded"]
@@ -61,16 +63,19 @@ class StatementLine:
 
 
 class Book:
-    """The provider's books: every change is a line of the log first."""
+    """The provider's books: every change is a line of the log first. ``tell`` hears of each afterwards."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, tell: Callable[[Telling], None] = lambda _: None) -> None:
         self._log = log
+        self._tell = tell
         self._charges: dict[str, Charge] = {}
         self._statement: list[StatementLine] = []
         self._rebuild(log.recovered)
 
     def _rebuild(self, lines: Iterable[Record]) -> None:
         for line in lines:
+            if line["event"] == "callback":
+                continue
             self._enter(line["seq"], line["event"], line["key"], line["amount_minor"])
             if line["event"] in _STATE_OF:
                 order = Order(*(line[name] for name in Order.__dataclass_fields__))
@@ -89,8 +94,11 @@ class Book:
         return self._log.append([{"event": event, "key": key, **vars(order), "charge_id": charge_id}])
 
     def _change(self, event: str, key: str, order: Order, charge_id: str | None) -> Charge:
-        self._enter(self._note(event, key, order, charge_id), event, key, order.amount_minor or 0)
+        seq = self._note(event, key, order, charge_id)
+        self._enter(seq, event, key, order.amount_minor or 0)
         self._charges[key] = charge = Charge(_STATE_OF[event], order, charge_id)
+        if event != "decline":  # that is said in the answer, and nowhere else
+            self._tell(Telling(seq, charge.state, key, order.amount_minor))
         return charge
 
     def find(self, key: str) -> Charge | None:
@@ -214,7 +222,10 @@ def main() -> None:
     name = os.environ["PSP_NAME"]
     log = EventLog(Path(os.environ["LOG_FILE"]), name)
     app = application(log)
-    app.add_routes(Provider(Book(log), AnswerTime(f"{name}/7", 0.005, 0.015)).routes())
+    callbacks = Callbacks(name, os.environ["CALLBACK_URL"], os.environ["CALLBACK_KEY"], log)
+    book = Book(log, callbacks.tell)
+    app.add_routes(Provider(book, AnswerTime(f"{name}/7", 0.005, 0.015)).routes())
+    app.cleanup_ctx.append(callbacks.run)
     serve(app)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """``listen``: where to serve. ``url("PSP_A")`` reads ``PSP_A_URL``."""
+    """``listen``: where to serve. ``url("PSP_A")`` reads ``PSP_A_URL``, ``text`` any other."""
 
     listen_host: str
     listen_port: int
@@ -25,7 +25,11 @@ class Settings:
 
     def url(self, name: str) -> str:
         """The value of ``<name>_URL``, without a slash at its end."""
+        return self.text(f"{name}_URL").rstrip("/")
+
+    def text(self, name: str) -> str:
+        """A setting that must be there, by its full name."""
         try:
-            return self.environment[f"{name}_URL"].rstrip("/")
+            return self.environment[name]
         except KeyError:
-            raise SystemExit(f"the environment variable {name}_URL is missing") from None
+            raise SystemExit(f"the environment variable {name} is missing") from None

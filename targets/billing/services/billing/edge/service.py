@@ -9,6 +9,7 @@ from aiohttp import web
 
 from billing.common import Limits, Service, json_object, whole_number
 from billing.edge.announcements import Board
+from billing.edge.failure_handling import FailureHandling, choice_of
 from billing.edge.forward import Upstream
 from billing.edge.mode import Kind, Modes
 from billing.edge.outages import Outages
@@ -27,6 +28,7 @@ ROUTES: tuple[tuple[str, str, str, Kind], ...] = (
     ("POST", "/payments/{id}/refunds", "payments", "money"),
     ("GET", "/payments/{id}/refunds", "payments", "read"),
     ("GET", "/accounts/{subscriber}/balance", "charging", "read"),
+    ("GET", "/accounts/{subscriber}/buckets", "charging", "read"),
     ("POST", "/credit-control", "charging", "gated"),
     ("POST", "/roaming/authorisations", "charging", "read"),
     ("POST", "/cdrs", "mediation", "usage"),
@@ -63,7 +65,10 @@ class Edge:
             service.background(f"watch {name}", partial(watch, self._components[name], probes))
         upstreams = {name: self._upstream(name) for name in {route[2] for route in ROUTES}}
         for method, path, name, kind in ROUTES:
-            service.app.router.add_route(method, path, self._forwarder(upstreams[name], kind))
+            send = upstreams[name].send
+            if path == "/credit-control":
+                send = FailureHandling(choice_of(service.settings), send, service.metrics).send
+            service.app.router.add_route(method, path, self._forwarder(send, kind))
         service.background("mode", self._modes.run)
         service.background("announcements", self._board.run)
         service.background("outages", self._outages.run)
@@ -77,10 +82,10 @@ class Edge:
         self._service.on_close(upstream.close)
         return upstream
 
-    def _forwarder(self, upstream: Upstream, kind: Kind) -> Handler:
+    def _forwarder(self, send: Handler, kind: Kind) -> Handler:
         async def forward(request: web.Request) -> web.Response:
             with self._modes.admitted(kind):
-                return await upstream.send(request)
+                return await send(request)
 
         return forward
 

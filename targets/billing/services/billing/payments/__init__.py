@@ -5,6 +5,10 @@ payment's state, the stored answer and the event in one statement; then the answ
 means UNKNOWN: the client gets 202, and the resolver asks the PSP to void what was not captured, until it
 says either. The second PSP is tried only once the first attempt is proved void, or never left this machine.
 
+Other channels need no PSP: ``vouchers`` and ``agents`` settle in one transaction. ``refunds`` gives back what
+a PSP took; ``callbacks`` hears what PSPs say unasked. Whatever begins something asks the gate in its own
+transaction and keeps the epoch; what completes something does not.
+
 Seams for mutants (replace one, then call ``billing.payments.service.main``):
 ``psp.Psp.charge`` asks for the money; ``cashier.Cashier.conclude_settled`` stands between the settling commit
 and the answer; ``cashier.may_fail_over`` says when the other PSP may be tried; ``store.PaymentStore.open``,

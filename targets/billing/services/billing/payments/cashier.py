@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from billing.common import Log, Metrics, after_a_write, key_in_progress, key_reused, refused
+from billing.common import (
+    Log,
+    Metrics,
+    after_a_write,
+    is_lockdown,
+    key_in_progress,
+    key_reused,
+    refused,
+)
 from billing.common.database import CommitInDoubt, is_infrastructure
 from billing.payments.psp import Outcome, Psp
 from billing.payments.store import Known, Order, Payment, PaymentStore
@@ -43,11 +51,20 @@ class Cashier:
         """Take a payment, or answer what became of the one that has this key. Raises Problem."""
         psp = next((psp for psp in self._psps if psp.available), None)
         if psp is None:
-            return await self._without_provider(order)
-        payment = Payment(uuid4(), order.key, order.subscriber, order.amount_minor)
+            return await self._refuse_if_new(order, refused("no payment provider", "none answers at present"))
+        payment = Payment(
+            uuid4(), order.key, order.subscriber, order.amount_minor, order.kind, order.invoice_id
+        )
         self.in_flight.add(payment.id)
         try:
-            if not await self._store.open(payment, order.fingerprint, psp.name):
+            try:
+                opened = await self._store.open(payment, order.fingerprint, psp.name)
+            except Exception as error:
+                if not is_lockdown(error):
+                    raise
+                with after_a_write():
+                    return await self._refuse_if_new(order, error)
+            if not opened:
                 with after_a_write():
                     return await self._replay(order)
             self._metrics.add("payments.opened")
@@ -63,16 +80,27 @@ class Cashier:
                 outcome = await psp.void_unless_captured(payment, timeout_s=VOID_WAIT_S)
             other = self._other(psp)
             if may_fail_over(outcome) and other is not None and still_waiting():
-                if not await self._store.fail_over(payment, psp.name, other.name):
-                    return await self._present(payment)
-                self._metrics.add("payments.failed_over")
-                psp, outcome = other, await other.charge(payment)
+                return await self._fail_over(payment, psp, other)
             return await self._conclude(payment, psp, outcome)
         except Exception as error:
             if not is_infrastructure(error):
                 raise
             self._log("payment.interrupted", payment_id=payment.id, error=error)
             return pending(payment)
+
+    async def _fail_over(self, payment: Payment, psp: Psp, other: Psp) -> Conclusion:
+        """The first provider holds nothing, for good: try the other, unless a lockdown has come since."""
+        try:
+            opened = await self._store.fail_over(payment, psp.name, other.name)
+        except Exception as error:
+            if not is_lockdown(error):
+                raise
+            self._metrics.add("payments.suspended")
+            return await self.conclude_failed(payment, psp.name, "void", "payments are suspended")
+        if not opened:
+            return await self._present(payment)
+        self._metrics.add("payments.failed_over")
+        return await self._conclude(payment, other, await other.charge(payment))
 
     async def _conclude(self, payment: Payment, psp: Psp, outcome: Outcome) -> Conclusion:
         match outcome:
@@ -121,12 +149,12 @@ class Cashier:
             raise key_in_progress(order.key)
         return stored_answer(known)
 
-    async def _without_provider(self, order: Order) -> Conclusion:
-        """No provider answers: an old key still has its answer, a new payment is refused before it begins."""
+    async def _refuse_if_new(self, order: Order, refusal: Exception) -> Conclusion:
+        """An old key still has its answer; a new payment is refused before it begins."""
         if await self._store.known(order.key) is not None:
             return await self._replay(order)
         self._metrics.add("payments.refused")
-        raise refused("no payment provider", "no provider answers at present")
+        raise refusal
 
     def _other(self, psp: Psp) -> Psp | None:
         return next((other for other in self._psps if other is not psp and other.available), None)

@@ -33,22 +33,32 @@ def psp_key(payment: Payment) -> str:
 class Psp:
     """One provider. ``name`` as in ledger accounts: psp_a, psp_b."""
 
-    def __init__(self, name: str, charges: HttpClient, inquiries: HttpClient, probes: HttpClient, log: Log):
+    def __init__(
+        self,
+        name: str,
+        charges: HttpClient,
+        inquiries: HttpClient,
+        refunds: HttpClient,
+        probes: HttpClient,
+        log: Log,
+    ) -> None:
         self.name = name
         self._charges = charges
         self._inquiries = inquiries
+        self._refunds = refunds
         self._probes = probes
         self._log = log
         self._failures = 0
 
     @classmethod
     def of(cls, service: Service, name: str) -> Psp:
-        """Charges, inquiries and probes are counted apart: ``psp_a.attempts`` are the charges' tries."""
+        """Each kind of call is counted apart: ``psp_a.attempts`` are the charges' tries."""
         setting = name.upper()
         psp = cls(
             name,
             service.client(name, setting, timeout_s=1.0, attempts=3),
             service.client(f"{name}.inquiry", setting, timeout_s=3.0, attempts=1),
+            service.client(f"{name}.refund", setting, timeout_s=1.5, attempts=1),
             service.client(f"{name}.probe", setting, timeout_s=0.5, attempts=1),
             service.log,
         )
@@ -91,6 +101,17 @@ class Psp:
             return Outcome.UNKNOWN
         said = answer.body.get("status") if answer.status == 200 and isinstance(answer.body, dict) else None
         return {"captured": Outcome.CAPTURED, "voided": Outcome.VOID}.get(str(said), Outcome.UNKNOWN)
+
+    async def refund(self, payment: Payment) -> bool:
+        """Give a captured amount back, once however often it is asked. False: not known to be done."""
+        try:
+            answer = await self._refunds.call("POST", f"/charges/{psp_key(payment)}/refund")
+        except CallFailed:
+            return False
+        said = answer.body if answer.status == 200 and isinstance(answer.body, dict) else {}
+        if answer.status == 409:
+            self._log("psp.refund_refused", psp=self.name, payment_id=payment.id)
+        return said.get("status") == "refunded" and said.get("amount_minor") == payment.amount_minor
 
     def _silent(self) -> None:
         self._failures += 1

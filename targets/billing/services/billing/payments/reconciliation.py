@@ -12,35 +12,50 @@ from typing import Any
 from billing.common import CallFailed, Database, HttpClient, Service
 from billing.common.reconciliation import GRACE_S, Difference, Reconciliation, ask
 
-CONSUMERS = {"payment.settled": ("charging", "notify"), "payment.failed": ("notify",)}
+CONSUMERS = {
+    "payment.settled": ("charging", "invoicing", "notify"),
+    "payment.failed": ("notify",),
+    "payment.refunded": ("charging", "notify"),
+}
 
 _LEDGER = """
 select id::text as reference, 'settled, and not in the ledger' as problem from payment p
 where state = 'settled' and finished_at < clock_timestamp() - make_interval(secs => $1)
-  and not exists (select from public.ledger_entry l where l.kind = 'topup' and l.reference = p.id::text)"""
+  and not exists (select from public.ledger_entry l where l.reference = p.id::text
+                  and l.kind = case p.kind when 'invoice' then 'invoice_payment' else p.kind end)
+union all
+select r.id::text, 'given back, and not in the ledger' from refund r
+where state = 'done' and done_at < clock_timestamp() - make_interval(secs => $1)
+  and not exists (select from public.ledger_entry l where l.kind = 'refund' and l.reference = r.id::text)"""
 
 _READ_TO = "select coalesce(max(seq), 0) from psp_statement where psp = $1"
 _LINES = """
 insert into psp_statement (psp, seq, event, key, amount_minor)
 select $1, * from unnest($2::bigint[], $3::text[], $4::text[], $5::bigint[]) on conflict do nothing"""
 
+# A payment whose refund is pending may be held, or given back: it is no difference.
 _STATEMENT = """
 with taken as (
   select key, sum(case event when 'capture' then amount_minor else -amount_minor end) as net_minor,
          max(read_at) as read_at
   from psp_statement where psp = $1 group by key),
-ripe as (select clock_timestamp() - make_interval(secs => $2) as at)
+ripe as (select clock_timestamp() - make_interval(secs => $2) as at),
+ours as (
+  select p.*, r.state as refund, greatest(p.finished_at, r.done_at) as since
+  from payment p left join refund r on r.payment_id = p.id)
 select t.key as reference,
        'the provider has taken ' || t.net_minor || '; we say '
-         || coalesce(p.state || ' ' || p.amount_minor || coalesce(' at ' || p.psp, ''), 'nothing') as problem
-from ripe, taken t left join payment p on p.id::text = t.key
+         || coalesce(p.state || ' ' || p.amount_minor || coalesce(' at ' || p.psp, '')
+                     || coalesce(', refund ' || p.refund, ''), 'nothing') as problem
+from ripe, taken t left join ours p on p.id::text = t.key
 where t.net_minor <> 0 and t.read_at < ripe.at
-  and (p.id is null or p.state = 'failed'
+  and (p.id is null or p.state = 'failed' or (p.refund = 'done' and p.since < ripe.at)
        or (p.state = 'settled' and (p.psp <> $1 or p.amount_minor <> t.net_minor)))
 union all
 select p.id::text, 'settled, and the provider has taken nothing'
-from ripe, payment p left join taken t on t.key = p.id::text
-where p.psp = $1 and p.state = 'settled' and p.finished_at < ripe.at and coalesce(t.net_minor, 0) = 0"""
+from ripe, ours p left join taken t on t.key = p.id::text
+where p.psp = $1 and p.state = 'settled' and p.refund is null and p.since < ripe.at
+  and coalesce(t.net_minor, 0) = 0"""
 
 
 class Statement:

@@ -1,6 +1,7 @@
-"""Payments in the database: each step is one statement, so one transaction and one round trip.
+"""Payments through a PSP, in the database: each step is one statement, so one transaction and one round trip.
 
-Each may be sent twice: a step that was done already changes nothing.
+Each may be sent twice: a step that was done already changes nothing. What begins something asks the gate
+(``public.admit``) first: in a lockdown that raises what ``is_lockdown`` knows, and nothing is done.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from billing.common import Database, Outbox, Record, after_a_write, event_json
 
 @dataclass(frozen=True)
 class Order:
-    """What a client asks for, under its idempotency key."""
+    """What a client asks for, under its idempotency key. ``kind``: topup, or invoice (then with its id)."""
 
     key: str
     fingerprint: str
     subscriber: int
     amount_minor: int
+    kind: str = "topup"
+    invoice_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Payment:
     key: str
     subscriber: int
     amount_minor: int
+    kind: str = "topup"
+    invoice_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,19 @@ class Attempt:
 
 
 _OPEN = """
-with k as (insert into idempotency_key (key, fingerprint, payment_id) values ($1, $2, $3::uuid)
+with gate as materialized (select public.admit('money') as epoch),
+     k as (insert into idempotency_key (key, fingerprint, payment_id) select $1, $2, $3::uuid from gate
            on conflict do nothing returning key),
-     p as (insert into payment (id, key, subscriber, amount_minor, state)
-           select $3::uuid, key, $4::bigint, $5::bigint, 'pending' from k),
-     a as (insert into psp_attempt (payment_id, psp, state) select $3::uuid, $6::text, 'open' from k)
+     p as (insert into payment (id, key, subscriber, amount_minor, kind, invoice_id, state, epoch)
+           select $3::uuid, key, $4::bigint, $5::bigint, $7::text, $8::uuid, 'pending', epoch from k, gate),
+     a as (insert into psp_attempt (payment_id, psp, state, epoch)
+           select $3::uuid, $6::text, 'open', epoch from k, gate)
 select count(*) from k"""
 
-_KNOWN = """
-select p.id, p.key, p.subscriber, p.amount_minor, p.state, k.fingerprint, k.status, k.body,
+# The columns that ``payment_of`` reads; the table is ``p``.
+PAYMENT = "p.id, p.key, p.subscriber, p.amount_minor, p.kind, p.invoice_id"
+_KNOWN = f"""
+select {PAYMENT}, p.state, k.fingerprint, k.status, k.body,
        extract(epoch from clock_timestamp() - p.updated_at)::float8 as idle_s
 from idempotency_key k join payment p on p.id = k.payment_id where k.key = $1"""
 
@@ -98,31 +107,35 @@ update psp_attempt set state = 'void', updated_at = clock_timestamp()
 where payment_id = $1 and psp = $2 and state in ('open', 'unknown')"""
 
 _FAIL_OVER = """
-with p as (update payment set updated_at = clock_timestamp()
-           where id = $1 and state in ('pending', 'unknown') returning id),
+with gate as materialized (select public.admit('money') as epoch),
+     p as (update payment set updated_at = clock_timestamp() from gate
+           where id = $1 and state in ('pending', 'unknown') returning id, gate.epoch),
      v as (update psp_attempt set state = 'void', updated_at = clock_timestamp()
            from p where payment_id = p.id and psp = $2 and psp_attempt.state in ('open', 'unknown')),
-     a as (insert into psp_attempt (payment_id, psp, state) select id, $3::text, 'open' from p
+     a as (insert into psp_attempt (payment_id, psp, state, epoch) select id, $3::text, 'open', epoch from p
            on conflict do nothing)
 select count(*) from p"""
 
 # In doubt: what this process, or another, has let go of; and what a dead incarnation left behind.
-_IN_DOUBT = """
-select id, key, subscriber, amount_minor from payment
+_IN_DOUBT = f"""
+select {PAYMENT} from payment p
 where state = 'unknown'
    or (state = 'pending' and updated_at < clock_timestamp() - make_interval(secs => $1))
 order by updated_at limit $2"""
 
 
+_FIND = f"select {PAYMENT}, p.state from payment p where p.id = $1"
+
+
 class PaymentStore:
-    """The only one who writes the schema ``payments``."""
+    """The payments that a PSP is asked for. Other channels have stores of their own."""
 
     def __init__(self, database: Database, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
 
     async def open(self, payment: Payment, fingerprint: str, psp: str) -> bool:
-        """Store key, intent and attempt. False when the key is taken by another payment."""
+        """Store key, intent and attempt. False when the key is taken by another payment. Asks the gate."""
         created = await self._database.fetchval(
             _OPEN,
             payment.key,
@@ -131,6 +144,8 @@ class PaymentStore:
             payment.subscriber,
             payment.amount_minor,
             psp,
+            payment.kind,
+            payment.invoice_id,
             attempts=2,
         )
         if created:
@@ -145,16 +160,12 @@ class PaymentStore:
         if row is None:
             return None
         body = None if row["body"] is None else json.loads(row["body"])
-        return Known(_payment(row), row["fingerprint"], row["state"], row["idle_s"], row["status"], body)
+        return Known(payment_of(row), row["fingerprint"], row["state"], row["idle_s"], row["status"], body)
 
     async def find(self, payment_id: UUID) -> tuple[Payment, str] | None:
         """A payment and its state."""
-        row = await self._database.fetchrow(
-            "select id, key, subscriber, amount_minor, state from payment where id = $1",
-            payment_id,
-            attempts=2,
-        )
-        return None if row is None else (_payment(row), row["state"])
+        row = await self._database.fetchrow(_FIND, payment_id, attempts=2)
+        return None if row is None else (payment_of(row), row["state"])
 
     async def settle(self, payment: Payment, psp: str, answer: dict[str, Any]) -> bool:
         """Payment, stored answer and event. False when the payment was finished already."""
@@ -196,11 +207,11 @@ class PaymentStore:
         await self._database.execute(_VOIDED, payment.id, psp, attempts=2)
 
     async def fail_over(self, payment: Payment, void_at: str, then_at: str) -> bool:
-        """One attempt is void, the next one opened. False when the payment is finished."""
+        """One attempt is void, the next one opened. False when the payment is finished. Asks the gate."""
         return bool(await self._database.fetchval(_FAIL_OVER, payment.id, void_at, then_at, attempts=2))
 
     async def in_doubt(self, *, idle_s: float, limit: int) -> list[Payment]:
-        return [_payment(row) for row in await self._database.fetch(_IN_DOUBT, idle_s, limit)]
+        return [payment_of(row) for row in await self._database.fetch(_IN_DOUBT, idle_s, limit)]
 
     async def attempts(self, payment: Payment) -> Sequence[Attempt]:
         rows = await self._database.fetch(
@@ -210,14 +221,19 @@ class PaymentStore:
 
 
 def event_fields(payment: Payment, psp: str) -> dict[str, Any]:
+    """Of ``payment.settled`` and ``payment.failed``. ``psp`` is the channel."""
     return {
         "payment_id": str(payment.id),
         "key": payment.key,
         "subscriber": payment.subscriber,
         "amount_minor": payment.amount_minor,
         "psp": psp,
+        "kind": payment.kind,
+        "invoice_id": None if payment.invoice_id is None else str(payment.invoice_id),
     }
 
 
-def _payment(row: Record) -> Payment:
-    return Payment(row["id"], row["key"], row["subscriber"], row["amount_minor"])
+def payment_of(row: Record) -> Payment:
+    return Payment(
+        row["id"], row["key"], row["subscriber"], row["amount_minor"], row["kind"], row["invoice_id"]
+    )
