@@ -200,6 +200,37 @@ def test_what_is_proved_of_a_service_that_runs_on_is_not_stopped_meanwhile(
     assert load(with_lines(f"at: 60s, {stops}", second.replace("63.9s", "64s")))
 
 
+CONFIG = "for: 9s, fault: bad_config, service: edge, environment: {FAILURE_HANDLING: wrong}, grace: 2s"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        f"at: 62s, {CONFIG}".replace("wrong", "worse"),
+        "at: 62s, for: 2s, fault: crash, service: edge",
+        "at: 62s, fault: rolling_restart, services: [payments, edge]",
+        f"at: 62s, for: 9s, {CPU}".replace("payments", "edge"),
+    ],
+)
+def test_who_is_replaced_is_neither_stopped_nor_needed_by_others_meanwhile(second: str) -> None:
+    first = f"at: 60s, {CONFIG}"
+    assert "faults.4 on edge" in refusal(first, second)
+    assert "at: 73s or more" in refusal(first, second.replace("62s", "72.9s")), (
+        "it is stopped again at the end"
+    )
+    assert load(with_lines(first, second.replace("62s", "73s")))
+
+
+@pytest.mark.parametrize("other", ["maintenance, reason: more", "lockdown, reason: another", "maintenance"])
+def test_there_is_one_operating_mode(other: str) -> None:
+    first, second = "at: 60s, for: 9s, fault: lockdown", f"at: 62s, for: 9s, fault: {other}"
+    said = refusal(first, second)
+    assert "both set the operating mode, and there is only one" in said and "one of them alone" in said
+    assert "at: 106s or more" in said, "a mode is set with patience"
+    assert load(with_lines(first, second.replace("62s", "106s")))
+    assert load(with_lines(first, "at: 62s, for: 5s, fault: crash, service: edge"))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "on"),
     [

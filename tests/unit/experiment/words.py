@@ -15,6 +15,7 @@ from harness.experiment.target import (
     Job,
     Link,
     Measure,
+    Mode,
     Moment,
     Role,
     Service,
@@ -41,7 +42,7 @@ def make_spec() -> TargetSpec:
         name="shop",
         folder=".",
         services={
-            name: Service(name=name, witness=name == "psp-a", environment=SETTINGS.get(name, {}))
+            name: Service(name=name, ready=at, witness=name == "psp-a", environment=SETTINGS.get(name, {}))
             for name in SERVICES
         },
         links={
@@ -52,6 +53,7 @@ def make_spec() -> TargetSpec:
         functions={"payments": ("topup", "topup_replay"), "balance": ("balance",)},
         jobs={"settlement": Job(service="edge", endpoint=at)},
         moments={"half-done": Moment(sql="select true")},
+        mode=Mode(service="edge", port=1, set_path="/", status_path="/", announce_path="/", canary_path="/"),
         switchover=Switchover(role="db-primary", candidate_role="db-primary", endpoint=at),
         entry="client->edge",
         max_subscribers=500,

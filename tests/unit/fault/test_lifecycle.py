@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.experiment.target import Endpoint, Service
+from harness.experiment.target import Endpoint, Role, Service
 from harness.fault import lifecycle
 from harness.fault.base import Context
 from harness.fault.lifecycle import Pause
@@ -15,7 +16,7 @@ from harness.fault.registry import FAULTS
 
 
 class Runtime:
-    """One service, which is running, and another life once it was started anew."""
+    """One service, which is running."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -110,3 +111,83 @@ def test_one_service_is_hit_and_undone(kind: str, told: str, action: str) -> Non
     assert runtime.told == [told] and fault.touched() == ("s",)
     assert (fault.seen["pid_before"], fault.seen["status_before"]) == (10, "running")
     assert fault.gone() == (told != "pause")
+
+
+class Fleet(Runtime):
+    """Services that can be stopped and started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lives = {"a": 1, "b": 1, "c": 1}
+        self.down: set[str] = set()
+
+    def state(self, service: str) -> Any:
+        lives = self.lives[service]
+        status = "stopped" if service in self.down else "running"
+        return SimpleNamespace(pid=f"{service}{lives}", incarnation=lives, status=status)
+
+    def alive(self, pid: Any) -> bool:
+        return any(pid == self.state(name).pid and name not in self.down for name in self.lives)
+
+    def stop(self, service: str, grace_s: float) -> int:
+        self.told.append(f"stop {service}")
+        self.down.add(service)
+        return 0
+
+    def start(self, service: str) -> None:
+        self.told.append(f"start {service}")
+        self.down.discard(service)
+        self.lives[service] += 1
+
+    def role(self, name: str) -> str:
+        return "c"
+
+
+FLEET = SimpleNamespace(
+    services={name: Service(name=name, ready=Endpoint(port=9)) for name in "abc"}
+    | {"mute": Service(name="mute")},
+    roles={"leader": Role(members=("b", "c"), endpoint=Endpoint(port=9))},
+)
+
+
+def rolling(runtime: Fleet, monkeypatch: pytest.MonkeyPatch, unready: str = "") -> Any:
+    def ready_within(context: Context, service: str, timeout_s: float) -> float | None:
+        runtime.told.append(f"await {service} {timeout_s:g}")
+        return None if service == unready else 0.5
+
+    monkeypatch.setattr(lifecycle, "ready_within", ready_within)
+    kind = FAULTS["rolling_restart"]
+    params = kind.Params.model_validate({"services": ["a", "leader"], "ready_within": 7.0})
+    fault = kind("f1", params, replace(context(runtime, None), spec=FLEET))
+    assert [healing.args["service"] for healing in fault.healings()] == ["a", "b", "c"], "whoever may lead"
+    fault.inject()
+    return fault
+
+
+def test_one_is_restarted_after_the_other_when_that_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Fleet()
+    fault = rolling(runtime, monkeypatch)
+    assert runtime.told == ["stop a", "start a", "await a 7", "stop c", "start c", "await c 7"]
+    proof = fault.proof()
+    assert proof.proved and fault.touched() == ("a", "c") and proof.text.count("ready after 0.5 s") == 2
+
+
+def test_it_halts_at_one_that_does_not_get_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Fleet()
+    proof = rolling(runtime, monkeypatch, unready="a").proof()
+    assert runtime.told == ["stop a", "start a", "await a 7"]
+    assert not proof.proved and "was not ready within 7 s; leader had no turn" in proof.text
+
+
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [
+        (["a", "b", "a"], "'a' is named twice"),
+        (["a", "d"], "no service or role is called 'd'"),
+        (["a", "mute"], "'mute' has no readiness endpoint"),
+    ],
+)
+def test_whose_turn_cannot_come_is_known_beforehand(services: list[str], said: str) -> None:
+    kind = FAULTS["rolling_restart"]
+    with pytest.raises(ValueError, match=said):
+        kind.touches(kind.Params.model_validate({"services": services}), FLEET)  # type: ignore[arg-type]
