@@ -17,8 +17,9 @@ import pytest
 import requests
 
 from billing.charging import balance, ledger
-from billing.charging.credit import Debit, Till
-from billing.common import Metrics
+from billing.charging.requests import Debit, Reply
+from billing.charging.till import Till
+from billing.common import Metrics, Outbox
 from tests.integration.billing_core_stack import SUBSCRIBER, Stack, impatient_database
 from tests.integration.billing_processes import eventually
 
@@ -160,7 +161,7 @@ def test_a_broker_that_falls_silent_and_dies_loses_nothing(stack: Stack) -> None
 
 
 def test_debits_are_exact_under_concurrency_and_stop_at_the_limit(stack: Stack) -> None:
-    subscriber = 902
+    subscriber = 802
     debit = partial(stack.debit, subscriber)
     keys = [key() for _ in range(30)]
     answers = [f.result() for f in [stack.later(debit, 4_000, k) for k in keys]]
@@ -187,7 +188,7 @@ def test_credits_and_debits_of_one_account_do_not_overwrite_each_other(stack: St
 
 
 def test_who_posts_second_sees_what_the_first_has_posted(stack: Stack) -> None:
-    account = "sub:903:main"
+    account = "sub:803:main"
 
     async def scenario() -> None:
         database = impatient_database(stack.host, role="charging")
@@ -206,28 +207,28 @@ def test_who_posts_second_sees_what_the_first_has_posted(stack: Stack) -> None:
 
 def test_a_debit_that_comes_again_while_it_is_committed_harms_nobody(stack: Stack) -> None:
     """As after a commit in doubt: the first try goes on in the database, the second shares its batch."""
-    debit, other = Debit(key(), "f", 904, 10), Debit(key(), "f", 905, 10)
+    debit, other = Debit(key(), "f", 804, 10), Debit(key(), "f", 806, 10)
 
     async def scenario() -> None:
         database = impatient_database(stack.host, role="charging")
-        till = Till(database, Metrics())
+        till = Till(database, Outbox(), Metrics(), validity_s=10)
         async with database.transaction() as first:
-            before = await till.charge_batch(first, [debit])
-            again = asyncio.create_task(database.run(lambda s: till.charge_batch(s, [debit, other])))
+            before = await till.serve_batch(first, [debit])
+            again = asyncio.create_task(database.run(lambda s: till.serve_batch(s, [debit, other])))
             await asyncio.sleep(0.2)
             assert not again.done(), "it waits for the first"
         replies = await again
         assert replies[debit.key] == before[debit.key]
-        assert replies[other.key].status == 201
+        assert isinstance(answer := replies[other.key], Reply) and answer.status == 201
         database.close()
 
     asyncio.run(scenario())
-    assert (stack.balance(904), stack.balance(905)) == (99_990, 99_990)
+    assert (stack.balance(804), stack.balance(806)) == (99_990, 99_990)
 
 
 def test_a_balance_is_as_of_no_later_than_its_snapshot(stack: Stack) -> None:
     """What is committed between the snapshot and the answer is not in it; a standby goes by its heartbeat."""
-    account = ledger.main_account(906)
+    account = ledger.main_account(807)
 
     async def scenario() -> None:
         database = impatient_database(stack.host, role="charging")
@@ -235,7 +236,7 @@ def test_a_balance_is_as_of_no_later_than_its_snapshot(stack: Stack) -> None:
             await reading.execute("begin isolation level repeatable read")
             await reading.fetchval("select count(*) from account")  # takes the snapshot
             committed_after = await database.fetchval("select clock_timestamp()")
-            assert stack.debit(906, 10, key()).status_code == 201
+            assert stack.debit(807, 10, key()).status_code == 201
             row = await reading.fetchrow(balance._READ, account)
             assert row is not None and row["balance_minor"] == 100_000
             assert row["as_of"] < committed_after

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.charging.credit import Debit, _decide
+from billing.charging import credit
+from billing.charging.books import CONTENT, Books
 from billing.charging.events import transfer_of
 from billing.charging.ledger import Account, Leg, Transfer, main_account
-from billing.common import Answer, Event, RetryBudget, fingerprint
+from billing.charging.requests import Debit, Reply
+from billing.common import Answer, Event, Problem, RetryBudget, fingerprint
 from billing.common.hosts import DatabaseUrl
 from billing.edge.status import Component, worst
 from billing.payments.cashier import may_fail_over
@@ -82,16 +84,29 @@ def event(subject: str, **fields: Any) -> Event:
 
 
 SETTLED = {"payment_id": "p", "key": "k", "subscriber": 7, "amount_minor": 500, "psp": "psp_b"}
-CLOSED = {"period": "P1", "partner": "alfa", "total_minor": 40}
+RATED = {"record_id": "r", "subscriber": 7, "charge_minor": 3}
+CLOSED = {"period": "P1", "partner": "alfa", "total_minor": 40, "currency": "EUR"}
+IN_DOLLARS = {**CLOSED, "partner": "beta", "currency": "USD"}
+NETTED = {"period": "P1", "partner": "beta", "currency": "USD", "receivable_minor": 40, "payable_minor": 15}
 
 
 @pytest.mark.parametrize(
     ("event", "legs"),
     [
         (event("payment.settled", **SETTLED), {"psp_b:cash": -500, "sub:7:main": 500}),
+        (event("cdr.rated", rating=1, **RATED), {"sub:7:main": -3, "revenue:usage": 3}),
+        (event("cdr.reversed", rating=1, **RATED), {"revenue:usage": -3, "sub:7:main": 3}),
         (
-            event("cdr.rated", record_id="r", subscriber=7, charge_minor=3),
-            {"sub:7:main": -3, "revenue:usage": 3},
+            event("compensation.granted", outage_id="o", subscriber=7, amount_minor=9),
+            {"cost:compensation": -9, "sub:7:main": 9},
+        ),
+        (
+            event("settlement.closed", direction="in", **IN_DOLLARS),
+            {"cost:roaming:usd": -40, "partner:beta:payable": 40},
+        ),
+        (
+            event("settlement.netted", **NETTED),
+            {"partner:beta:receivable": 40, "partner:beta:payable": -15, "partner:beta:net": -25},
         ),
         (
             event("settlement.closed", direction="out", **CLOSED),
@@ -115,7 +130,9 @@ def test_events_become_the_transfers_of_the_contract(event: Event, legs: dict[st
         event("payment.settled", **{**SETTLED, "psp": "psp_c"}),
         event("payment.settled", **{**SETTLED, "amount_minor": -500}),
         event("payment.settled", **{**SETTLED, "amount_minor": 1.5}),
-        event("cdr.rated", record_id="r", subscriber=7),
+        event("cdr.rated", record_id="r", rating=1, subscriber=7),
+        event("cdr.reversed", **RATED),
+        event("settlement.closed", direction="in", **{**CLOSED, "currency": "XYZ"}),
         event("settlement.closed", direction="sideways", **CLOSED),
         event("cdr.roaming", record_id="r"),
     ],
@@ -123,6 +140,19 @@ def test_events_become_the_transfers_of_the_contract(event: Event, legs: dict[st
 def test_an_event_that_makes_no_sense_is_refused(bad: Event) -> None:
     with pytest.raises((ValueError, KeyError)):
         transfer_of(bad)
+
+
+def test_each_rating_of_a_record_has_a_reference_of_its_own() -> None:
+    events = [event(f"cdr.{what}", rating=n, **RATED) for n in (1, 2) for what in ("rated", "reversed")]
+    named = [(item.kind, item.reference) for one in events if (item := transfer_of(one))]
+    assert named == [("usage", "r"), ("usage_reversal", "r#1"), ("usage", "r#2"), ("usage_reversal", "r#2")]
+
+
+def test_a_netting_of_nothing_moves_nothing() -> None:
+    assert (
+        transfer_of(event("settlement.netted", **{**NETTED, "receivable_minor": 0, "payable_minor": 0}))
+        is None
+    )
 
 
 def test_legs_that_do_not_sum_to_zero_never_become_a_transfer() -> None:
@@ -138,22 +168,25 @@ def test_legs_that_do_not_sum_to_zero_never_become_a_transfer() -> None:
 def test_debits_of_a_batch_together_respect_each_limit(
     balance: int, limit: int, asked: list[tuple[int, int]]
 ) -> None:
-    """Subscriber 3 is unknown: no reply. Everyone else pays exactly while the limit allows it."""
+    """Subscriber 3 is unknown: 404. Everyone else pays exactly while the limit allows it."""
     accounts = {main_account(n): Account(balance, limit, 1) for n in (1, 2)}
+    books = Books(accounts | {CONTENT: Account(0, 0, 1)}, {}, {})
     debits = [Debit(f"k{i}", "f", who, amount) for i, (who, amount) in enumerate(asked)]
-    replies, transfers = _decide(debits, accounts)
-    paid = {item.key for item in transfers}
+    replies = {debit.key: credit.charge(books, debit, 1) for debit in debits}
+    paid = {item.key for item in books.transfers}
     left = {1: balance, 2: balance}
     for debit in debits:
+        reply = replies[debit.key]
         if debit.subscriber == 3:
-            assert debit.key not in replies
+            assert isinstance(reply, Problem) and reply.status == 404
             continue
+        assert isinstance(reply, Reply)
         affordable = left[debit.subscriber] - debit.amount_minor >= -limit
         assert (debit.key in paid) == affordable
-        assert replies[debit.key].status == (201 if affordable else 402)
+        assert reply.status == (201 if affordable else 402)
         if affordable:
             left[debit.subscriber] -= debit.amount_minor
-            assert replies[debit.key].body["balance_minor"] == left[debit.subscriber]
+            assert reply.body["balance_minor"] == left[debit.subscriber]
 
 
 class Clock:

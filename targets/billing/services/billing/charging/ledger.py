@@ -21,27 +21,44 @@ class Leg:
 
 @dataclass(frozen=True)
 class Transfer:
-    """``kind`` and ``reference`` name it; ``key`` is the client's, or the reference again."""
+    """``kind`` and ``reference`` name it; ``key`` is the client's, or the reference again.
+
+    ``epoch``: of the mode that admitted it; None: it was not asked for admission.
+    """
 
     id: UUID
     kind: str
     reference: str
     key: str
     legs: tuple[Leg, ...]
+    epoch: int | None = None
 
     def __post_init__(self) -> None:
         if sum(leg.amount_minor for leg in self.legs) != 0:
             raise ValueError(f"the legs of {self.kind} {self.reference} do not sum to 0: {self.legs}")
 
 
-def transfer(kind: str, reference: str, key: str, amount_minor: int, *, source: str, to: str) -> Transfer:
+def transfer(
+    kind: str,
+    reference: str,
+    key: str,
+    amount_minor: int,
+    *,
+    source: str,
+    to: str,
+    epoch: int | None = None,
+) -> Transfer:
     """A transfer of two legs: ``amount_minor`` leaves ``source`` and arrives at ``to``."""
     legs = (Leg(source, -amount_minor), Leg(to, amount_minor))
-    return Transfer(uuid4(), kind, reference, key, legs)
+    return Transfer(uuid4(), kind, reference, key, legs, epoch)
 
 
 def main_account(subscriber: int) -> str:
     return f"sub:{subscriber}:main"
+
+
+def reserved_account(subscriber: int) -> str:
+    return f"sub:{subscriber}:reserved"
 
 
 @dataclass
@@ -58,8 +75,9 @@ class Account:
 
 
 _CLAIM = """
-insert into transaction (id, kind, reference, key)
-select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) t (id, kind, reference, key)
+insert into transaction (id, kind, reference, key, epoch)
+select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+  t (id, kind, reference, key, epoch)
 order by kind, reference
 on conflict (kind, reference) do nothing returning id"""
 
@@ -69,7 +87,7 @@ where id = any($1::text[]) order by id for update"""
 
 _OPEN = """
 insert into account (id, subscriber)
-select id, substring(id from '^sub:([0-9]+):main$')::bigint from unnest($1::text[]) a (id) order by id
+select id, substring(id from '^sub:([0-9]+):')::bigint from unnest($1::text[]) a (id) order by id
 on conflict do nothing"""
 
 _POST = """
@@ -98,6 +116,7 @@ async def claim(session: Session, transfers: Sequence[Transfer]) -> set[UUID]:
         [item.kind for item in transfers],
         [item.reference for item in transfers],
         [item.key for item in transfers],
+        [item.epoch for item in transfers],
     )
     return {row["id"] for row in rows}
 

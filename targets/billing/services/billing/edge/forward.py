@@ -12,7 +12,7 @@ from billing.common import Metrics, Problem, describe
 from billing.common.http_client import NOT_SENT
 from billing.edge.status import Component
 
-REQUEST_HEADERS = ("Content-Type", "Idempotency-Key")
+REQUEST_HEADERS = ("Content-Type", "Idempotency-Key", "X-File-Name")
 ANSWER_HEADERS = ("Content-Type", "Retry-After")
 
 
@@ -77,7 +77,7 @@ class Upstream:
         if status == 202 and self.name == "payments":
             return False  # its fate is unknown: an answer, and not the service that was promised
         # What a lockdown refuses is refused on purpose: the component is well.
-        return status < 500 or (status == 503 and _title(body) == "lockdown")
+        return status < 500 or (status == 503 and title(body) == "lockdown")
 
     def _no_answer(self, status: int, error: Exception) -> Problem:
         self._metrics.add(f"{self.name}.failures")
@@ -94,7 +94,7 @@ class Upstream:
             await self._session.close()
 
 
-def _title(body: bytes) -> str | None:
+def title(body: bytes) -> str | None:
     """Of a problem document."""
     try:
         return str(json.loads(body)["title"])
