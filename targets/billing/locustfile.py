@@ -9,8 +9,9 @@ from __future__ import annotations
 from traffic.charging import ChargingTraffic
 from traffic.payments import PaymentTraffic
 from traffic.roaming import RoamingTraffic
+from traffic.selfcare import SelfcareTraffic
 from traffic.usage import UsageTraffic
 
 
-class BillingWorkload(PaymentTraffic, ChargingTraffic, UsageTraffic, RoamingTraffic):
+class BillingWorkload(PaymentTraffic, ChargingTraffic, UsageTraffic, RoamingTraffic, SelfcareTraffic):
     """All of it, in one Locust user."""
