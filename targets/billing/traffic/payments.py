@@ -84,7 +84,7 @@ class PaymentTraffic(Traffic):
 
     @operation("invoice_payment")
     def invoice_payment(self, op: Op) -> None:
-        """A postpaid subscriber pays a part of the newest open invoice."""
+        """A postpaid subscriber pays the open invoice that is due first, or a part of it."""
         op.act_for(max(POSTPAID_EVERY, op.subscriber - op.subscriber % POSTPAID_EVERY))
         question = op.ask("GET", f"/invoices?subscriber={op.subscriber}&state=issued")
         listed = question.json["invoices"] if question.outcome == "ok" else []
@@ -93,10 +93,10 @@ class PaymentTraffic(Traffic):
             why = "no invoice is open" if question.outcome == "ok" else f"no invoices: {question.error}"
             op.conclude("fail", f"not sent: {why}")
             return
-        newest = max(due, key=lambda invoice: (str(invoice["due_at"]), str(invoice["number"])))
-        op.set_detail({"invoice_id": newest["invoice_id"]})
-        open_minor = newest["total_minor"] - newest["paid_minor"]
-        self.pay(op, min(topup_amount(op.arrival), open_minor), f"/invoices/{newest['invoice_id']}/payments")
+        first = min(due, key=lambda invoice: str(invoice["due_at"]))
+        op.set_detail({"invoice_id": first["invoice_id"]})
+        open_minor = first["total_minor"] - first["paid_minor"]
+        self.pay(op, min(topup_amount(op.arrival), open_minor), f"/invoices/{first['invoice_id']}/payments")
 
     @operation("voucher")
     def voucher(self, op: Op) -> None:
