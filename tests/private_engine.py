@@ -158,10 +158,12 @@ class PrivateEngine:
 
     # --- what it holds --------------------------------------------------------------------------
     def load(self, images: Sequence[str], source: Docker) -> None:
-        """Copies of images of another engine."""
+        """Copies of images of another engine; returns when they are there."""
         params = {"names": list(images)}  # all at once: what they share comes once
         with source.api.get(f"{source.api.base_url}/images/get", params=params, stream=True) as together:
-            self.docker().api.load_image(together.raw)
+            said = list(self.docker().api.load_image(together.raw))  # to its end: it answers from the start
+        problems = [line["error"] for line in said if "error" in line]
+        assert not problems, problems
 
     @contextmanager
     def full(self, but_bytes: int = 0) -> Iterator[None]:

@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from harness.errors import EnvironmentBroken
+from harness.experiment.target import TargetSpec
 from harness.target.docker.endpoint import EngineGone, asking, connect
+from harness.target.docker.labels import Claim
+from harness.target.docker.runtime import DockerRuntime
 from harness.target.docker.sweep import Thing, remove, sweep
 from harness.target.docker.watch import Watch
+from harness.target.supervisor import Supervisor
 
 ANSWERS = {
     "version": {"ApiVersion": "1.41"},
@@ -121,10 +127,29 @@ def test_a_watch_sees_one_that_was_away_for_an_instant(place: Path) -> None:
             time.sleep(0.01)
 
 
-def test_a_watch_that_was_closed_sees_nothing_any_more(place: Path) -> None:
+def test_a_watch_that_was_closed_sees_nothing_any_more_and_listens_no_longer(place: Path) -> None:
     with engine(place) as url:
         watch = Watch(connect(url))
         watch.close()
         watch.close()
-    time.sleep(0.1)
+        watch._listener.join(5)
+        assert not watch._listener.is_alive()
     watch.check()
+
+
+def test_nobody_has_died_on_an_engine_that_was_away_meanwhile(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers again, and all that it ran is gone: that says nothing about any service."""
+    monkeypatch.setattr(Claim, "of_run", lambda scratch: SimpleNamespace(labels=dict))
+    spec = TargetSpec(name="t", folder=".", services={}, links={}, functions={}, entry="x")
+    with engine(place) as url:
+        docker, nobody = connect(url), cast(Supervisor, None)
+        runtime = DockerRuntime(
+            spec, run_id="r", scratch=tmp_path, supervisor=nobody, docker=docker, images={}
+        )
+        runtime._watch = watch = Watch(docker)
+        assert runtime.deaths() == ()
+    watch._listener.join(5)
+    with engine(place), pytest.raises(EngineGone):
+        runtime.deaths()
