@@ -30,6 +30,7 @@ from tests.integration.billing_processes import (
 
 Lines = list[dict[str, Any]]
 Totals = dict[tuple[str, str], int]
+WORDS = ("header", "currency", "missing", "settled already", "another file", "billed before")
 
 
 def cdr(number: int, **other: Any) -> dict[str, Any]:
@@ -66,7 +67,8 @@ def test_a_record_is_rated_once_whatever_happens(launch: Launcher, rows: Callabl
     rated = dict(
         rows("select record_id, charge_minor from mediation.cdr_rated where record_id like %s", mine)
     )
-    assert rated == {r["record_id"]: (r["units"] * 20_000 + 500_000) // 1_000_000 for r in records}
+    in_tens = {r["record_id"]: -(-r["units"] // 10) * 10 for r in records}  # at the peak price of that month
+    assert rated == {key: (units * 24_000 + 500_000) // 1_000_000 for key, units in in_tens.items()}
     suspended = rows("select record_id, reason from mediation.suspense where record_id like %s", mine)
     assert [record_id for record_id, _ in suspended] == [odd["record_id"]] and "fax" in suspended[0][1]
     published = (
@@ -155,7 +157,7 @@ def check_totals(ours: Totals, log: Lines, rows: Callable[..., list[Any]], perio
     assert ours == dict(theirs) and len(ours) == 4
     events = rows(
         "select payload->>'partner', payload->>'direction', (payload->>'total_minor')::bigint"
-        " from roaming.outbox where payload->>'period' = %s",
+        " from roaming.outbox where subject = 'settlement.closed' and payload->>'period' = %s",
         period,
     )
     assert len(events) == 4 and {(p, d): total for p, d, total in events} == ours
@@ -171,6 +173,34 @@ def check_billed_once(ours: Totals, log: Lines, rows: Callable[..., list[Any]], 
         "select sum(charge_minor)::bigint from mediation.cdr_rated where record_id = any(%s)", billed
     )
     assert rated[0][0] == ours["alfa", "out"] + ours["beta", "out"]
+
+
+def check_netted(ours: Totals, log: Lines, rows: Callable[..., list[Any]], period: str) -> None:
+    """Each partner has agreed to its figures, in its currency, and there is one event of it."""
+    agreed = {line["partner"]: line for line in log if line["event"] == "netting_agreed"}
+    events = rows(
+        "select payload from roaming.outbox where subject = 'settlement.netted'"
+        " and payload->>'period' = %s order by payload->>'partner'",
+        period,
+    )
+    assert [(event["partner"], event["currency"]) for (event,) in events] == [
+        ("alfa", "EUR"),
+        ("beta", "USD"),
+    ]
+    for (event,) in events:
+        line, partner = agreed[event["partner"]], event["partner"]
+        assert line["currency"] == event["currency"]
+        assert line["own_receivable_minor"] == event["receivable_minor"] == ours[partner, "out"]
+        assert line["own_payable_minor"] == event["payable_minor"] == ours[partner, "in"]
+
+
+def check_resubmitted(log: Lines) -> None:
+    """Three events were rejected, once; they came in a later file, marked."""
+    rejected = {line["record_id"] for line in log if line["event"] == "rap_record"}
+    again = [line for line in log if line["event"] == "tap_event" and line["resubmitted"]]
+    assert len(rejected) == 3 and {line["record_id"] for line in again} == rejected and len(again) == 3
+    first = min(line["sequence"] for line in log if line["event"] == "events_rejected")
+    assert min(line["sequence"] for line in again) > first
 
 
 def check_files_in_order(log: Lines, rows: Callable[..., list[Any]], period: str) -> None:
@@ -203,8 +233,11 @@ def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
         assert send(mediation, "/cdrs", cdr(n, prefix=prefix, visitor_of=home)) == 202
     collected = "select count(*) from roaming.tap_event where record_id like %s and direction = 'out'"
     eventually("roaming has the events", lambda: rows(collected, f"{prefix}-%")[0][0] == 250)
-    emit = f"{partner.url}/emit?files=4&events=30&period={period}"
+    emit = f"{partner.url}/emit?files=4&events=30&wrong=1&period={period}"
     eventually("the partners' files are in", lambda: requests.post(emit, timeout=5).status_code == 200)
+    assert [line["event"] for line in partner.lines()].count("wrong_file_rejected") == 1
+    reject = f"{partner.url}/reject?partner=alfa&events=3&period={period}"
+    assert requests.post(reject, timeout=5).status_code == 200
 
     assert requests.post(settle, timeout=5).status_code == 202
     sent = (
@@ -213,7 +246,7 @@ def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
     )
     eventually("two files are confirmed", lambda: rows(sent, period)[0][0] >= 2)
     roaming.kill()
-    assert rows(sent, period)[0][0] < 8 and not rows(
+    assert rows(sent, period)[0][0] < 9 and not rows(
         "select 1 from roaming.settlement where period = %s", period
     )
     assert send(mediation, "/cdrs", cdr(500, prefix=prefix, visitor_of="alfa")) == 202  # goes on meanwhile
@@ -223,11 +256,17 @@ def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
     done = requests.post(settle, timeout=5)
     assert done.status_code == 200
 
-    log = [line for line in partner.lines() if line["period"] == period]
+    log = [line for line in partner.lines() if line.get("period") == period]
     ours = {(s["partner"], s["direction"]): s["total_minor"] for s in done.json()["settlements"]}
     check_totals(ours, log, rows, period)
     check_billed_once(ours, log, rows, {f"{prefix}-{n}" for n in range(250)})
     check_files_in_order(log, rows, period)
+    check_resubmitted(log)
+    check_netted(ours, log, rows, period)
+    reported = "select count(*) from roaming.nrtrde_report where confirmed_at is null"
+    eventually("all is reported", lambda: rows(reported)[0][0] == 0)
+    told = [line["record_id"] for line in partner.lines() if line["event"] == "nrtrde_record"]
+    assert sorted(told) == sorted(f"{prefix}-{n}" for n in [*range(250), 500])
     check_inbound_rules(roaming, rows, period)
     assert roaming.stop() == 0
 
@@ -241,8 +280,9 @@ def test_a_settlement_takes_what_came_before_it_and_was_committed_after(
     state = "select state from roaming.settlement_run where period = %s"
     with psycopg.connect(service_url("roaming")) as late:
         late.execute(
-            "insert into tap_event (record_id, partner, direction, service, units, charge_minor)"
-            " values (%s, 'alfa', 'out', 'data', 1, 1)",
+            "insert into tap_event"
+            " (record_id, partner, direction, service, units, charge_minor, currency, started_at)"
+            " values (%s, 'alfa', 'out', 'data', 1, 1, 'EUR', now())",
             [record_id],
         )
         assert requests.post(f"{roaming.url}/settlements/{period}", timeout=5).status_code == 202
@@ -261,10 +301,12 @@ def check_inbound_rules(roaming: Process, rows: Callable[..., list[Any]], period
     later = f"{period}-later"
     event = {"record_id": f"{later}-1", "service": "data", "units": 1, "charge_minor": 9}
     file = {
-        "sender": "alfa", "recipient": "home", "partner": "alfa", "sequence": 3, "period": later,
+        "sender": "alfa", "recipient": "home", "partner": "alfa", "sequence": 3,
+        "period": later, "currency": "EUR",
         "events": [event], "event_count": 1, "total_minor": 9,
     }  # fmt: skip
     assert send(roaming, "/tap/in", {**file, "total_minor": 8}) == 422
+    assert send(roaming, "/tap/in", {**file, "currency": "USD"}) == 422
     assert send(roaming, "/tap/in", {**file, "sequence": 4}) == 422
     assert send(roaming, "/tap/in", {**file, "period": period}) == 422
     assert send(roaming, "/tap/in", file) == 200
@@ -274,5 +316,5 @@ def check_inbound_rules(roaming: Process, rows: Callable[..., list[Any]], period
     assert send(roaming, "/tap/in", {**file, "partner": "gamma"}) == 400
     assert rows("select count(*) from roaming.tap_event where period = %s", later)[0][0] == 1
     reasons = [reason for (reason,) in rows("select reason from roaming.rap order by id")]
-    for number, word in enumerate(("header", "missing", "settled already", "another file", "billed before")):
-        assert word in reasons[-5 + number]
+    for number, word in enumerate(WORDS):
+        assert word in reasons[-len(WORDS) + number]

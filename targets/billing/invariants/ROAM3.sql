@@ -1,10 +1,11 @@
 -- id: ROAM3
--- title: Each partner, period and direction is settled exactly once
+-- title: Each partner, period and direction is settled exactly once, and netted once
 -- applies: settlement
 -- needs: select count(distinct (f.period, f.partner, f.direction)) from witness.partner f where f.event = 'file_received' or (f.event = 'file_sent' and exists (select 1 from witness.partner c where c.event = 'file_confirmed' and c.direction = 'in' and c.period = f.period and c.ordinal = f.ordinal))
 --
 -- The run that was asked for is done; each of its sides has one event and one posting, whose legs are
--- the accounts and the total of that side.
+-- the accounts and the total of that side. Each partner of a period that is done agreed once to its netting,
+-- by its own log; of that there is one event, and one posting whose legs are the partner's accounts.
 with sides as (select period || ':' || partner || ':' || direction as side, * from roaming.settlement),
 posted as (
   select t.reference, count(distinct t.id) as transactions,
@@ -13,7 +14,22 @@ posted as (
   from charging.transaction t join charging.posting p on p.transaction_id = t.id where t.kind = 'settlement' group by all),
 said as (
   select (payload->>'period') || ':' || (payload->>'partner') || ':' || (payload->>'direction') as side, count(*) as events
-  from roaming.outbox where subject = 'settlement.closed' group by all)
+  from roaming.outbox where subject = 'settlement.closed' group by all),
+due as (
+  select s.period || ':' || s.partner as reference, s.partner, sum(total_minor) as owed_minor
+  from roaming.settlement s join roaming.settlement_run r using (period) where r.state = 'done' group by all),
+agreed as (
+  select period || ':' || partner as reference, count(*) as times
+  from witness.partner where event = 'netting_agreed' group by all),
+netted as (
+  select t.reference, count(distinct t.id) as transactions,
+         bool_and(p.account_id in ('partner:' || split_part(t.reference, ':', -1) || ':receivable',
+                                   'partner:' || split_part(t.reference, ':', -1) || ':payable',
+                                   'partner:' || split_part(t.reference, ':', -1) || ':net')) as right_accounts
+  from charging.transaction t join charging.posting p on p.transaction_id = t.id where t.kind = 'netting' group by all),
+told as (
+  select (payload->>'period') || ':' || (payload->>'partner') as reference, count(*) as events
+  from roaming.outbox where subject = 'settlement.netted' group by all)
 select coalesce(s.side, p.reference) as subject,
        case when s.side is null then 'posted, but never settled'
             when p.reference is null then 'settled, but never posted'
@@ -29,6 +45,21 @@ where s.side is null or (p.reference is null and s.total_minor <> 0) or p.transa
 union all
 select s.side, 'it has not exactly one event', s.total_minor, null, coalesce(events, 0)
 from sides s left join said using (side) where coalesce(events, 0) <> 1
+union all
+select d.reference, 'the partner did not agree exactly once to its netting', d.owed_minor, null, coalesce(times, 0)
+from due d left join agreed using (reference) where coalesce(times, 0) <> 1
+union all
+select coalesce(d.reference, e.reference), 'its netting has not exactly one event', d.owed_minor, null, coalesce(events, 0)
+from due d full join told e using (reference)
+where coalesce(events, 0) <> 1 or (d.reference is null and not exists (select 1 from agreed a where a.reference = e.reference))
+union all
+select coalesce(d.reference, n.reference),
+       case when d.reference is null then 'its netting is posted, and it was never agreed' when n.reference is null then 'its netting is not posted'
+            when n.transactions > 1 then 'its netting is posted more than once' else 'its netting is posted to other accounts' end,
+       d.owed_minor, null, n.transactions
+from due d full join netted n using (reference)
+where (d.reference is null and not exists (select 1 from agreed a where a.reference = n.reference))
+   or (n.reference is null and d.owed_minor <> 0) or n.transactions > 1 or not n.right_accounts
 union all
 select period, 'the settlement was never finished: ' || state, null, null, null
 from roaming.settlement_run where state <> 'done'

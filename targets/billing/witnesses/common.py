@@ -24,12 +24,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Refusal(Exception):
-    """The witness says no: an HTTP status and one sentence."""
+    """The witness says no: an HTTP status, one sentence, and further fields of the answer."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, **more: Any) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.more = more
 
 
 class EventLog:
@@ -122,6 +123,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
             "title": "refused",
             "status": refusal.status,
             "detail": refusal.detail,
+            **refusal.more,
         }
         return web.json_response(problem, status=refusal.status, content_type="application/problem+json")
 

@@ -5,10 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from aiohttp import web
+
 from witnesses.common import Record, Refusal, field
 
-PARTNERS = ("alfa", "beta")
-Event = tuple[str, str, int, int]  # record id, service, units, charge in minor units
+CURRENCIES = {"alfa": "EUR", "beta": "USD"}  # in which each partner settles
+PARTNERS = tuple(CURRENCIES)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One use of a service by a roamer; the charge in minor units of the file's currency."""
+
+    record_id: str
+    service: str
+    units: int
+    charge_minor: int
+    resubmitted: bool = False  # it was in an earlier file, and rejected
 
 
 @dataclass(frozen=True)
@@ -18,6 +31,7 @@ class TapFile:
     partner: str
     sequence: int
     period: str
+    currency: str
     events: tuple[Event, ...]
 
     @property
@@ -26,7 +40,7 @@ class TapFile:
 
     @property
     def total_minor(self) -> int:
-        return sum(charge_minor for _, _, _, charge_minor in self.events)
+        return sum(event.charge_minor for event in self.events)
 
     def head(self, event: str, direction: str) -> dict[str, Any]:
         """The log line about the whole file."""
@@ -39,9 +53,7 @@ class TapFile:
 
     def event_lines(self, direction: str) -> list[dict[str, Any]]:
         """One log line per event of the file."""
-        return [
-            {"event": "tap_event", **self._place(direction), **_event_body(event)} for event in self.events
-        ]
+        return [{"event": "tap_event", **self._place(direction), **vars(event)} for event in self.events]
 
     def _place(self, direction: str) -> dict[str, Any]:
         return {
@@ -49,11 +61,8 @@ class TapFile:
             "partner": self.partner,
             "sequence": self.sequence,
             "period": self.period,
+            "currency": self.currency,
         }
-
-
-def _event_body(event: Event) -> dict[str, Any]:
-    return dict(zip(("record_id", "service", "units", "charge_minor"), event, strict=True))
 
 
 def read_file(body: Record) -> TapFile:
@@ -66,6 +75,7 @@ def read_file(body: Record) -> TapFile:
         partner=partner,
         sequence=field(body, "sequence", int),
         period=field(body, "period", str),
+        currency=field(body, "currency", str),
         events=tuple(_read_event(event) for event in events),
     )
 
@@ -73,11 +83,12 @@ def read_file(body: Record) -> TapFile:
 def _read_event(event: Any) -> Event:
     if not isinstance(event, dict):
         raise Refusal(400, f"an event must be an object, not {event!r}")
-    return (
+    return Event(
         field(event, "record_id", str),
         field(event, "service", str),
         field(event, "units", int),
         field(event, "charge_minor", int),
+        event.get("resubmitted") is True,
     )
 
 
@@ -89,7 +100,34 @@ def wire(file: TapFile, *, sender: str, recipient: str) -> dict[str, Any]:
         "partner": file.partner,
         "sequence": file.sequence,
         "period": file.period,
-        "events": [_event_body(event) for event in file.events],
+        "currency": file.currency,
+        "events": [vars(event) for event in file.events],
         "event_count": file.event_count,
         "total_minor": file.total_minor,
     }
+
+
+def files_of(lines: list[dict[str, object]], event: str, direction: str) -> list[TapFile]:
+    """The files of such lines of the log, in order, each with the events logged right after it."""
+    files = []
+    for number, line in enumerate(lines):
+        if line["event"] == event and line["direction"] == direction:
+            body = lines[number + 1 : number + 1 + int(str(line["event_count"]))]
+            files.append(read_file({**line, "events": body}))
+    return files
+
+
+def text_parameter(request: web.Request, name: str) -> str:
+    """A parameter of the query, or a 400 that names it."""
+    value = request.query.get(name, "")
+    if not value:
+        raise Refusal(400, f"needs ?{name}=...")
+    return value
+
+
+def whole_parameter(request: web.Request, name: str, default: int | None = None) -> int:
+    """A whole number of the query, or a 400 that names it."""
+    value = request.query.get(name, "" if default is None else str(default))
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise Refusal(400, f"{name!r} must be a whole number, not {value!r:.50}")
+    return int(value)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from witnesses.clearing import Clearing, Figures, Reports
 from witnesses.common import EventLog, Refusal
+from witnesses.emitting import Sent
 from witnesses.gateway import Outbound
-from witnesses.partner import Received, Sent
 from witnesses.psp import Book, Order
-from witnesses.tap import TapFile
+from witnesses.received import Received
+from witnesses.tap import CURRENCIES, Event, TapFile
 
 ORDER = Order("p1", "k1", 7, 500)
 
@@ -83,7 +86,8 @@ def test_the_gateway_delivers_a_message_once(tmp_path: Path) -> None:
 
 
 def tap(sequence: int, *charges: int, partner: str = "alfa") -> TapFile:
-    return TapFile(partner, sequence, "P1", tuple((f"r{sequence}-{c}", "data", 10, c) for c in charges))
+    events = tuple(Event(f"r{sequence}-{c}", "data", 10, c) for c in charges)
+    return TapFile(partner, sequence, "P1", CURRENCIES[partner], events)
 
 
 def test_a_partner_takes_a_file_once_and_without_gaps(tmp_path: Path) -> None:
@@ -109,6 +113,73 @@ def test_a_partner_takes_a_file_once_and_without_gaps(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_partner_takes_no_file_in_another_currency(tmp_path: Path) -> None:
+    received = Received(EventLog(tmp_path / "partner.jsonl", "partner"))
+    with pytest.raises(Refusal, match="EUR, and USD was agreed"):
+        received.take(replace(tap(1, 5, partner="beta"), currency="EUR"), 1, 5)
+
+
+def test_a_partner_rejects_events_once_until_they_are_resubmitted(tmp_path: Path) -> None:
+    path = tmp_path / "partner.jsonl"
+
+    def receive(file: TapFile) -> str:  # as after a restart, each time
+        return Received(EventLog(path, "partner")).take(file, file.event_count, file.total_minor)
+
+    for _ in range(2):  # told twice: planned once
+        Received(EventLog(path, "partner")).plan_rejection("alfa", "P1", 2)
+    assert receive(tap(1, 5, partner="beta")) == "accepted"
+    for _ in range(2):  # the answer was lost: the same file is rejected in the same way
+        with pytest.raises(Refusal) as refused:
+            receive(tap(1, 5, 6, 7))
+        assert refused.value.more["rap"]["records"] == ["r1-5", "r1-6"]
+    assert receive(tap(1, 7)) == "accepted"  # its number was not used up
+    again = replace(tap(2), events=(Event("r1-5", "data", 10, 5),))
+    with pytest.raises(Refusal, match="RAP"):  # as if nothing had happened
+        receive(again)
+    marked = replace(again, events=(replace(again.events[0], resubmitted=True),))
+    assert receive(marked) == "accepted" and receive(tap(3, 1, 2, 3)) == "accepted"
+    kinds = [line["event"] for line in lines(path) if line["event"] != "tap_event"]
+    assert kinds == [
+        "rejection_planned", "file_received", *["events_rejected", "rap_record", "rap_record"] * 2,
+        "file_received", "events_rejected", "rap_record", "file_received", "file_received",
+    ]  # fmt: skip
+
+
+def test_a_report_is_taken_once(tmp_path: Path) -> None:
+    path = tmp_path / "partner.jsonl"
+    record = {"record_id": "r1", "service": "data", "units": 5, "started_at": "2026-01-01T10:00:00+00:00"}
+    body = {"report_id": "n1", "partner": "alfa", "records": [record]}
+    assert Reports(EventLog(path, "partner")).take(body) == "accepted"
+    assert Reports(EventLog(path, "partner")).take(body) == "duplicate"
+    with pytest.raises(Refusal, match="other records"):
+        Reports(EventLog(path, "partner")).take({**body, "records": [{**record, "units": 6}]})
+    assert [line["event"] for line in lines(path)] == [
+        "nrtrde_report", "nrtrde_record", "nrtrde_duplicate", "nrtrde_refused",
+    ]  # fmt: skip
+
+
+def test_a_netting_is_agreed_when_both_find_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "partner.jsonl"
+
+    def compare(receivable_minor: int, payable_minor: int) -> str:
+        log = EventLog(path, "partner")
+        clearing = Clearing(log, Received(log), Sent(log))
+        status, own = clearing.compare("alfa", "P1", "EUR", Figures(receivable_minor, payable_minor))
+        assert own == Figures(12, theirs.total_minor)
+        return status
+
+    Received(EventLog(path, "partner")).take(tap(1, 5, 7), 2, 12)
+    theirs = Sent(EventLog(path, "partner")).file("P1", 0, 3)
+    Sent(EventLog(path, "partner")).close(theirs, 0, "confirmed")
+    open_file = Sent(EventLog(path, "partner")).file("P1", 2, 3)  # not confirmed: nobody owes it
+    assert open_file.partner == "alfa" and theirs.total_minor > 0
+    assert compare(12, theirs.total_minor + 1) == "disputed"
+    assert compare(12, theirs.total_minor) == "agreed"
+    assert compare(12, theirs.total_minor) == "agreed" and compare(11, 0) == "disputed"
+    events = [line["event"] for line in lines(path) if line["event"].startswith("netting")]
+    assert events == ["netting_disputed", "netting_agreed", "netting_repeated", "netting_disputed"]
+
+
 def test_an_emitted_file_keeps_its_number_until_it_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "partner.jsonl"
 
@@ -117,10 +188,10 @@ def test_an_emitted_file_keeps_its_number_until_it_is_rejected(tmp_path: Path) -
 
     first = sent().file("P1", 0, 3)
     assert sent().file("P1", 0, 3) == first  # as after a restart: the same numbers, the same events
-    sent().close(first, 0, "file_confirmed")
+    sent().close(first, 0, "confirmed")
     rejected = sent().file("P1", 2, 3)
     assert (first.partner, first.sequence, rejected.partner, rejected.sequence) == ("alfa", 1, "alfa", 2)
-    sent().close(rejected, 2, "file_rejected", "the period is closed")
+    sent().close(rejected, 2, "rejected", "the period is closed")
     assert sent().file("P2", 0, 3).sequence == 2
     assert sent().fate("P1", 0) == "file_confirmed"
 

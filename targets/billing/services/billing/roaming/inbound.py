@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from billing.common import Event, Session
 from billing.roaming.settlement import PERIOD_LOCK
-from billing.roaming.tap import PARTNERS, TapFile, header_fault, sequence_fault
+from billing.roaming.tap import CURRENCIES, TapFile, header_fault, sequence_fault
 
 _VISITORS = """
-insert into tap_event (record_id, partner, direction, service, units, charge_minor)
-select r, p, 'out', s, u, c
-from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) e (r, p, s, u, c)
+insert into tap_event (record_id, partner, direction, service, units, charge_minor, currency, started_at)
+select r, p, 'out', s, u, c, m, t
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[])
+  e (r, p, s, u, c, m, t)
 on conflict do nothing"""
 
 _KNOWN = """
 select content_hash from tap_file where partner = $1 and direction = 'in' and sequence = $2"""
 _LAST = "select coalesce(max(sequence), 0) from tap_file where partner = $1 and direction = 'in'"
-_CLOSED = "select exists (select from settlement_run where period = $1 and state in ('posting', 'done'))"
+_CLOSED = (
+    "select exists (select from settlement_run where period = $1 and state in ('posting', 'netting', 'done'))"
+)
 _BILLED = "select record_id from tap_event where record_id = any($1::text[]) limit 1"
 _RAP = "insert into rap (partner, sequence, reason) values ($1, $2, $3)"
 _FILE = """
-insert into tap_file (partner, direction, sequence, period, event_count, total_minor, content_hash,
+insert into tap_file (partner, direction, sequence, period, currency, event_count, total_minor, content_hash,
                       transmitted_at)
-values ($1, 'in', $2, $3, $4, $5, $6, clock_timestamp()) returning id"""
+values ($1, 'in', $2, $3, $4, $5, $6, $7, clock_timestamp()) returning id"""
 _EVENTS = """
-insert into tap_event (record_id, partner, direction, service, units, charge_minor, period, file_id)
-select r, $5, 'in', s, u, c, $6, $7
+insert into tap_event (record_id, partner, direction, service, units, charge_minor, currency, period, file_id)
+select r, $5, 'in', s, u, c, $6, $7, $8
 from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) e (r, s, u, c)"""
 
 
 async def keep_visitors_usage(session: Session, events: Sequence[Event]) -> None:
     """``cdr.roaming`` events become unfiled TAP events; the next settlement takes them."""
     payloads = [event.payload for event in events]
-    for payload in payloads:
-        if payload["partner"] not in PARTNERS:
-            raise ValueError(f"record {payload['record_id']!r} is of no partner: {payload['partner']!r}")
+    currencies = [currency_of(payload) for payload in payloads]
     await session.execute(
         _VISITORS,
         [payload["record_id"] for payload in payloads],
@@ -43,7 +46,25 @@ async def keep_visitors_usage(session: Session, events: Sequence[Event]) -> None
         [payload["service"] for payload in payloads],
         [payload["units"] for payload in payloads],
         [payload["charge_minor"] for payload in payloads],
+        currencies,
+        [_instant(payload.get("started_at")) for payload in payloads],
     )
+
+
+def currency_of(payload: Mapping[str, Any]) -> str:
+    """The currency of a visitor's record. ValueError where its partner settles in another, or is none."""
+    partner = payload["partner"]
+    agreed = CURRENCIES.get(partner)
+    if agreed is None:
+        raise ValueError(f"record {payload['record_id']!r} is of no partner: {partner!r}")
+    if payload.get("currency", agreed) != agreed:
+        found = payload["currency"]
+        raise ValueError(f"record {payload['record_id']!r} is in {found!r}, not in {agreed}")
+    return agreed
+
+
+def _instant(text: str | None) -> datetime:
+    return datetime.now(UTC) if text is None else datetime.fromisoformat(text)
 
 
 class Rejected(Exception):
@@ -68,6 +89,7 @@ async def receive_file(session: Session, file: TapFile) -> str:
         file.partner,
         file.sequence,
         file.period,
+        file.currency,
         file.event_count,
         file.total_minor,
         file.content_hash,
@@ -79,6 +101,7 @@ async def receive_file(session: Session, file: TapFile) -> str:
         [event.units for event in file.events],
         [event.charge_minor for event in file.events],
         file.partner,
+        file.currency,
         file.period,
         file_id,
     )

@@ -1,4 +1,4 @@
-"""Settlements against the ledger, and our TAP files against those that the partners have."""
+"""Settlements against the ledger, our TAP files against the partners', and nettings that they dispute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from billing.common import CallFailed, Database, HttpClient, Service
 from billing.common.reconciliation import GRACE_S, Difference, Reconciliation, ask
 
-CONSUMERS = {"settlement.closed": ("charging",)}
+CONSUMERS = {"settlement.closed": ("charging",), "settlement.netted": ("charging",)}
 
 _LEDGER = """
 select period || ':' || partner || ':' || direction as reference,
@@ -16,13 +16,19 @@ where total_minor <> 0 and created_at < clock_timestamp() - make_interval(secs =
   and not exists (select from public.ledger_entry l where l.kind = 'settlement'
                   and l.reference = period || ':' || partner || ':' || direction)"""
 
+_DISPUTED = """
+select period || ':' || partner || ':' || currency as reference,
+       'we find ' || receivable_minor || ' receivable and ' || payable_minor || ' payable, the partner '
+       || their_receivable_minor || ' and ' || their_payable_minor as problem
+from netting where state = 'disputed' and disputed_at < clock_timestamp() - make_interval(secs => $1)"""
+
 _FILES = """
-select partner, direction, sequence, period, event_count, total_minor,
+select partner, direction, sequence, period, currency, event_count, total_minor,
        coalesce(transmitted_at < clock_timestamp() - make_interval(secs => $1), false) as is_due
 from tap_file"""
 
-# Partner, direction and sequence; then period, events and total.
-Files = Mapping[tuple[str, str, int], tuple[str, int, int]]
+# Partner, direction and sequence; then period, currency, events and total.
+Files = Mapping[tuple[str, str, int], tuple[str, str, int, int]]
 
 
 def file_differences(ours: Files, due: set[tuple[str, str, int]], theirs: Files) -> list[Difference]:
@@ -58,15 +64,17 @@ class Exchange:
         )
 
 
-def _named(row: Mapping[str, object]) -> tuple[tuple[str, str, int], tuple[str, int, int]]:
+def _named(row: Mapping[str, object]) -> tuple[tuple[str, str, int], tuple[str, str, int, int]]:
     name = (row["partner"], row["direction"], row["sequence"])
-    return name, (row["period"], row["event_count"], row["total_minor"])  # type: ignore[return-value]
+    content = (row["period"], row["currency"], row["event_count"], row["total_minor"])
+    return name, content  # type: ignore[return-value]
 
 
 def reconciliation(service: Service) -> Reconciliation:
     """All comparisons of roaming, ready to run."""
     made = Reconciliation(service, CONSUMERS)
     made.compare_by_sql("ledger", _LEDGER)
+    made.compare_by_sql("netting", _DISPUTED)
     client = service.client("partner.files", "PARTNER", timeout_s=3.0, attempts=1)
     made.compare("files", Exchange(client, service.database).compare)
     return made

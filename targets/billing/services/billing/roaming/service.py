@@ -1,24 +1,28 @@
-"""Roaming's HTTP side: settlements are asked for, partners deliver files."""
+"""Roaming's HTTP side: settlements are asked for, partners deliver files; and its start."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from billing.common import Limits, Problem, Service, after_a_write, json_object
 from billing.roaming.inbound import keep_visitors_usage, receive_file
+from billing.roaming.netting import Netting
 from billing.roaming.reconciliation import reconciliation
+from billing.roaming.reports import Reports
 from billing.roaming.settlement import Settlements
-from billing.roaming.tap import PERIOD, Unreadable, read_file
+from billing.roaming.tap import CURRENCIES, PERIOD, Unreadable, read_file
+from billing.roaming.transmission import Transmission
 
 _BEGIN = "insert into settlement_run (period, state) values ($1, 'collecting') on conflict do nothing"
 _STATE = "select state from settlement_run where period = $1"
 _SETTLED = """
-select partner, direction, event_count, total_minor from settlement where period = $1
+select partner, direction, currency, event_count, total_minor from settlement where period = $1
 order by partner, direction"""
 _OUT = """
-select partner, sequence, period, event_count, total_minor, transmitted_at is not null as confirmed
+select partner, sequence, period, currency, event_count, total_minor, transmitted_at is not null as confirmed
 from tap_file where direction = 'out' order by id desc limit 1000"""
 
 
@@ -65,9 +69,19 @@ class Roaming:
 
 
 def main() -> None:
-    service = Service("roaming", limits=Limits(size=6))
-    partner = service.client("partner", "PARTNER", timeout_s=3.0, attempts=1)
-    settlements = Settlements(service.database, partner, service.outbox, service.metrics, service.log)
+    service = Service("roaming", limits=Limits(size=8))
+    database, outbox, metrics, log = service.database, service.outbox, service.metrics, service.log
+    partners = service.client("partner", "PARTNER", timeout_s=3.0, attempts=1)
+    settlements = Settlements(
+        database,
+        Transmission(database, partners, metrics, log),
+        Netting(database, partners, outbox, metrics, log),
+        outbox,
+        metrics,
+        log,
+    )
+    within_s = float(service.settings.environment.get("NRTRDE_WITHIN_S", "8"))
+    reports = Reports(database, partners, metrics, log, within_s=within_s)
     roaming = Roaming(service, settlements)
     service.app.add_routes(
         [
@@ -78,5 +92,7 @@ def main() -> None:
     )
     service.consume(["cdr.roaming"], keep_visitors_usage)
     service.background("settlement", settlements.run)
+    for name in CURRENCIES:
+        service.background(f"reports to {name}", partial(reports.serve, name))
     service.background("reconciliation", reconciliation(service).run)
     service.run()

@@ -1,4 +1,4 @@
-"""A TAP file: events of one partner, a header that must agree with them, a number. Pure.
+"""A TAP file: events of one partner in one currency, a header that must agree with them, a number. Pure.
 
 Numbers run from 1 without a gap per partner and direction. A retransmission keeps its number and
 content, and changes nothing; a number used for other content is rejected.
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PARTNERS = ("alfa", "beta")
+CURRENCIES = {"alfa": "EUR", "beta": "USD"}  # in which we settle, by partner
 HOME = "home"
 EVENTS_PER_FILE = 40
 PERIOD = re.compile(r"[A-Za-z0-9._-]{1,32}")
@@ -26,12 +26,13 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Event:
-    """One use of a service by a roamer; the charge is in minor units."""
+    """One use of a service by a roamer; the charge is in minor units of the file's currency."""
 
     record_id: str
     service: str
     units: int
     charge_minor: int
+    resubmitted: bool = False  # it was in an earlier file, and rejected
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class TapFile:
     partner: str
     sequence: int
     period: str
+    currency: str
     events: tuple[Event, ...]
     event_count: int
     total_minor: int
@@ -52,6 +54,7 @@ class TapFile:
             self.partner,
             self.sequence,
             self.period,
+            self.currency,
             [list(vars(event).values()) for event in self.events],
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -67,15 +70,16 @@ class TapFile:
 
 
 def make_file(partner: str, sequence: int, period: str, events: tuple[Event, ...]) -> TapFile:
-    """A file whose header agrees with its events."""
-    return TapFile(
-        partner, sequence, period, events, len(events), sum(event.charge_minor for event in events)
-    )
+    """A file whose header agrees with its events, in the partner's currency."""
+    total_minor = sum(event.charge_minor for event in events)
+    return TapFile(partner, sequence, period, CURRENCIES[partner], events, len(events), total_minor)
 
 
 def header_fault(file: TapFile) -> str | None:
     """Why the file must be rejected for itself, or None."""
     right = make_file(file.partner, file.sequence, file.period, file.events)
+    if file.currency != right.currency:
+        return f"the currency is {file.currency}, and {right.currency} was agreed"
     if (file.event_count, file.total_minor) != (right.event_count, right.total_minor):
         return (
             f"the header says {file.event_count} events, {file.total_minor} in all; "
@@ -96,8 +100,8 @@ def sequence_fault(file: TapFile, last: int) -> str | None:
 def read_file(body: Mapping[str, Any]) -> TapFile:
     """The file in a request's body."""
     partner, period = _text(body, "partner"), _text(body, "period")
-    if partner not in PARTNERS:
-        raise Unreadable(f"'partner' must be one of {', '.join(PARTNERS)}, not {partner!r}")
+    if partner not in CURRENCIES:
+        raise Unreadable(f"'partner' must be one of {', '.join(CURRENCIES)}, not {partner!r}")
     if not PERIOD.fullmatch(period):
         raise Unreadable(f"'period' must match {PERIOD.pattern}, not {period!r}")
     events = body.get("events")
@@ -107,6 +111,7 @@ def read_file(body: Mapping[str, Any]) -> TapFile:
         partner=partner,
         sequence=_whole(body, "sequence"),
         period=period,
+        currency=_text(body, "currency"),
         events=tuple(_read_event(event) for event in events),
         event_count=_whole(body, "event_count"),
         total_minor=_whole(body, "total_minor"),
@@ -119,6 +124,7 @@ def _read_event(event: Mapping[str, Any]) -> Event:
         _text(event, "service"),
         _whole(event, "units"),
         _whole(event, "charge_minor"),
+        event.get("resubmitted") is True,
     )
 
 
