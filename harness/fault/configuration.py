@@ -220,15 +220,15 @@ def _check(params: BadConfigParams, service: Service, spec: TargetSpec) -> None:
         raise ValueError(
             f"{service.name!r} has no readiness endpoint, so it cannot be seen to be unready; seen: running"
         )
+    whose = "it" if params.service == service.name else f"{service.name}, which may hold that role,"
     for name, value in params.environment.items():
-        at = f"environment: {name} of {service.name}"
         if name not in service.environment:
             hint = suggestion(name, service.environment)
-            raise ValueError(f"environment: {service.name} declares no {name}; {hint}")
+            raise ValueError(f"environment: {whose} declares no {name}; {hint}")
         if value == service.environment[name]:
-            raise ValueError(f"{at} is that already: nothing would be wrong with it")
+            raise ValueError(f"environment: {name} of {whose} is {value!r} already: that would not be wrong")
         if why_not := _leads_out(value, service, spec):
-            raise ValueError(f"{at}: {why_not}")
+            raise ValueError(f"environment: {name} cannot be {value!r}: {why_not}")
 
 
 def _leads_out(value: str, service: Service, spec: TargetSpec) -> str | None:
@@ -242,8 +242,8 @@ def _leads_out(value: str, service: Service, spec: TargetSpec) -> str | None:
                 return f"{host!r} is no host with a port, and might be one outside; write <service>:<port>"
     mounts = service.volumes.values()
     if value.startswith("/") and not any(f"{value}/".startswith(f"{mount}/") for mount in mounts):
-        where = f"a path in {', '.join(mounts)}" if mounts else "no path: it has no volume"
-        return f"{value!r} lies outside its volumes; write {where}"
+        where = f"write a path in {', '.join(mounts)}" if mounts else "it has none"
+        return f"a path outside the service's volumes; {where}"
     return None
 
 

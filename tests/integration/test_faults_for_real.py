@@ -59,11 +59,6 @@ CASES = {
     "restart": Case("restart", {"service": "store"}, None),
     "rolling restart": Case("rolling_restart", {"services": ["store", "back"]}, None),
     "bad configuration": Case("bad_config", {"service": "store", "environment": {"WELL": "no"}}, 3.0),
-    "bad configuration, an address": Case(
-        "bad_config",
-        {"service": "back", "environment": {"STORE_URL": "http://store:9"}, "seen": "running"},
-        3.0,
-    ),
 }
 UNDONE_EARLY = {  # after how long, seconds: once it has been seen, and with time to be undone
     "partition, silent": 1.85,

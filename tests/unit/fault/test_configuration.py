@@ -74,11 +74,15 @@ def test_what_may_be_wrong(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("on", "environment", "said"),
     [
-        ("pay", {"DATABASE_ULR": "x"}, "pay declares no DATABASE_ULR; did you mean 'DATABASE_URL'"),
-        ("pay", {"LOG_LEVEL": "info"}, "LOG_LEVEL of pay is that already"),
+        (
+            "pay",
+            {"DATABASE_ULR": "x"},
+            "environment: it declares no DATABASE_ULR; did you mean 'DATABASE_URL'",
+        ),
+        ("pay", {"LOG_LEVEL": "info"}, "LOG_LEVEL of it is 'info' already"),
         ("psp", {"NAME": "x"}, "'psp' is a witness"),
         ("payy", {"NAME": "x"}, "did you mean 'pay'"),
-        ("primary", {"MORE": "2"}, "db-1 declares no MORE"),  # whoever holds it
+        ("primary", {"MORE": "2"}, "db-1, which may hold that role, declares no MORE"),  # whoever holds it
         ("mute", {"LOG_LEVEL": "loud"}, "'mute' has no readiness endpoint"),
         ("pay", {"DATABASE_URL": "postgresql://pay@localhost:5432/billing"}, "localhost:5432 is no service"),
         ("pay", {"DATABASE_URL": "postgresql://pay@127.0.0.1:5432/x"}, r"127\.0\.0\.1:5432 is no service"),
@@ -92,8 +96,12 @@ def test_what_may_be_wrong(environment: dict[str, str]) -> None:
         ("pay", {"PSP_URL": "http://[::1]:8080/x"}, "is no host with a port"),
         ("pay", {"PSP_URL": "http://psp:5432"}, "port 5432 is that of another link of pay"),
         ("pay", {"LISTEN": "0.0.0.0:8082"}, "it exposes no port 8082, but 8081"),
-        ("pay", {"DATA_DIR": "/etc"}, "'/etc' lies outside its volumes; write a path in /data"),
-        ("pay", {"DATA_DIR": "/database"}, "'/database' lies outside"),
+        (
+            "pay",
+            {"DATA_DIR": "/etc"},
+            "cannot be '/etc': a path outside the service's volumes; write a path in /data",
+        ),
+        ("pay", {"DATA_DIR": "/database"}, "a path outside"),
     ],
 )
 def test_what_is_refused_beforehand(on: str, environment: dict[str, str], said: str) -> None:
@@ -103,7 +111,7 @@ def test_what_is_refused_beforehand(on: str, environment: dict[str, str], said: 
 
 def test_a_service_that_cannot_be_asked_may_be_seen_to_run() -> None:
     assert touches("mute", {"LOG_LEVEL": "loud"}, seen="running") == ("mute",)
-    with pytest.raises(ValueError, match="it has no volume"):
+    with pytest.raises(ValueError, match="volumes; it has none"):
         touches("mute", {"LOG_LEVEL": "/dev/null"}, seen="running")
 
 
