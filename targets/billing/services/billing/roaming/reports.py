@@ -51,13 +51,14 @@ class Reports:
         silences = 0
         while True:
             report_id = await self._database.run(partial(self._open_report, partner))
-            if report_id is None:
-                await asyncio.sleep(pause_s)
-            elif await self._send(partner, report_id):
-                silences = 0
-            else:
+            told = 0 if report_id is None else await self._send(partner, report_id)
+            if told is None:
                 silences += 1
                 await asyncio.sleep(backoff_s(silences, base_s=0.1, cap_s=RETRY_CAP_S))
+            else:
+                silences = 0
+                if told < BATCH:
+                    await asyncio.sleep(pause_s)
 
     async def _open_report(self, partner: str, session: Session) -> UUID | None:
         """The report that is on its way, or a new one; None when there is nothing to tell."""
@@ -72,8 +73,8 @@ class Reports:
         await session.execute(_ASSIGN, report_id, records)
         return report_id
 
-    async def _send(self, partner: str, report_id: UUID) -> bool:
-        """True once the partner has the report, and we know."""
+    async def _send(self, partner: str, report_id: UUID) -> int | None:
+        """How many records the partner has confirmed; None: nobody knows whether it has them."""
         records = await self._database.fetch(_RECORDS, report_id, attempts=2)
         body = {
             "report_id": str(report_id),
@@ -84,16 +85,16 @@ class Reports:
             answer = await self._partner.call("POST", "/nrtrde", body=body)
         except CallFailed as error:
             self._log("nrtrde.unconfirmed", partner=partner, report=str(report_id), error=error)
-            return False
+            return None
         if answer.status != 200:
             self._log("nrtrde.refused", partner=partner, report=str(report_id), status=answer.status)
-            return False
+            return None
         at = await self._database.fetchval(_CONFIRMED, report_id, attempts=2)
         self._metrics.add("nrtrde.records", len(records))
         if at is not None:
             ages_s = [(at - record["received_at"]).total_seconds() for record in records]
             self._metrics.add("nrtrde.late", sum(age_s > self._within_s for age_s in ages_s))
-        return True
+        return len(records)
 
 
 def _told(record: Record) -> dict[str, object]:
