@@ -4,7 +4,7 @@ An edit is one of::
 
     {insert: table, row: {...}}                       {delete: table, where: {...}}
     {update: table, where: {...}, set: {...}}         {copy: table, where: {...}, set: {...}}
-    {series: table, from: 0, to: 5, every: 0.5, row: {...}}
+    {series: table, from: 0, to: 5, every: 0.5, row: {...}}       ``{n}`` in a text counts from 1
 
 ``where`` must match a row: an edit that changes nothing would test nothing. Columns and types of the
 system's tables are read from its schema, so a history cannot drift from it.
@@ -73,7 +73,9 @@ def _spell_out(ledger: list[Row]) -> dict[str, list[Row]]:
     for entry in ledger:
         head = {name: entry[name] for name in ("id", "kind", "key")}
         reference = entry.get("reference", entry["key"])
-        transactions.append({**head, "reference": reference, "created_at": entry["at"]})
+        transactions.append(
+            {**head, "reference": reference, "epoch": entry.get("epoch"), "created_at": entry["at"]}
+        )
         for account, amount in entry["legs"].items():
             balances[account] += amount
             versions[account] += 1
@@ -83,8 +85,15 @@ def _spell_out(ledger: list[Row]) -> dict[str, list[Row]]:
                  "balance_after_minor": balances[account], "account_version": versions[account],
                  "created_at": entry["at"]}
             )  # fmt: skip
-    accounts = [{"id": name, "balance_minor": balances[name], "version": versions[name]} for name in balances]
+    accounts = [
+        {"id": name, "currency": _currency(name), "balance_minor": balances[name], "version": versions[name]}
+        for name in balances
+    ]
     return {"charging.transaction": transactions, "charging.posting": postings, "charging.account": accounts}
+
+
+def _currency(account: str) -> str:
+    return "USD" if account.startswith("partner:beta:") or account.endswith(":usd") else "EUR"
 
 
 def edited(edits: list[Row]) -> History:
@@ -109,11 +118,11 @@ def _edit_one(tables: dict[str, list[Row]], edit: Row) -> None:
         tables.setdefault(edit["insert"], []).append(edit["row"])
         return
     if "series" in edit:
-        at = edit["from"]
+        at, number = edit["from"], 1
         while at < edit["to"]:
             time = {"at": [at, at + 0.01]} if edit["series"] == "operations" else {"at_ns": at}
-            tables.setdefault(edit["series"], []).append({**edit["row"], **time})
-            at += edit["every"]
+            tables.setdefault(edit["series"], []).append({**_numbered(edit["row"], number), **time})
+            at, number = at + edit["every"], number + 1
         return
     action = next(name for name in ("delete", "update", "copy") if name in edit)
     rows = tables[edit[action]]
@@ -127,6 +136,11 @@ def _edit_one(tables: dict[str, list[Row]], edit: Row) -> None:
             row |= edit["set"]
     else:
         rows.extend({**row, **edit.get("set", {})} for row in hits)
+
+
+def _numbered(row: Row, number: int) -> Row:
+    """With ``{n}`` in its texts replaced."""
+    return {k: v.replace("{n}", str(number)) if isinstance(v, str) else v for k, v in row.items()}
 
 
 def _equal(found: Any, wanted: Any) -> bool:
@@ -160,15 +174,25 @@ def _instants(row: Row) -> Row:
     return {name: _ns(value) if name.endswith("_ns") else value for name, value in row.items()}
 
 
+def _instants_told(detail: Row) -> Row:
+    """With the instants of a detail, and of the records in it, as the client writes them."""
+    told = dict(detail)
+    for name in ("as_of", "started_at"):
+        if name in told:
+            told[name] = datetime.fromtimestamp(((_ns(told[name]) or 0) // 1000) / 1e6, UTC).isoformat()
+    if "records" in told:
+        told["records"] = [_instants_told(record) for record in told["records"]]
+    return told
+
+
 def operation_rows(rows: list[Row]) -> list[Row]:
     """With what every operation has."""
     out = []
     for seq, row in enumerate(rows, 1):
         invoked, completed = row["at"]
         detail = row.get("detail")
-        if isinstance(detail, dict) and "as_of" in detail:
-            instant = datetime.fromtimestamp(((_ns(detail["as_of"]) or 0) // 1000) / 1e6, UTC)
-            detail = {**detail, "as_of": instant.isoformat()}
+        if isinstance(detail, dict):
+            detail = _instants_told(detail)
         full = {"seq": seq, "id": f"o-{seq}", "attempts": 1, **{k: v for k, v in row.items() if k != "at"}}
         full |= {"intended_ns": _ns(invoked), "invoked_ns": _ns(invoked), "completed_ns": _ns(completed)}
         out.append({**full, "detail": json.dumps(detail) if isinstance(detail, dict) else detail})

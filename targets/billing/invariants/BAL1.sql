@@ -9,9 +9,10 @@
 -- says it is true (`as_of`; else 2 s before it began). Beyond doubt: the client had an acknowledgement
 -- of a later charge; or a later posting was 3 s old, and nothing was broken or recovering when it was
 -- made, so that its commit cannot have waited.
--- By the clients alone: at most the opening balance plus the top-ups invoked until the read ended, less
--- the charges acknowledged by that instant; at least the opening balance less the charges and
--- usage invoked until it ended.
+-- By the clients alone: at most the opening balance plus the payments invoked until the read ended, less
+-- the charges acknowledged by that instant; at least the opening balance less the charges, refunds,
+-- usage and grants invoked until it ended. Usage at the highest price of any list, twice where records are
+-- rated anew. What no client knows beforehand (the worth of a voucher, a compensation, a reversal) is the ledger's.
 -- By its age: with nothing broken or recovering, a read is at most 3 s old (the replica may lag 2 s).
 -- And an answer that says ok has a balance in it.
 with reads as (
@@ -23,7 +24,8 @@ trouble as (
   select min(start_ns) filter (name = 'fault') - 5_000_000_000 as from_ns,
          max(end_ns) filter (name in ('fault', 'recovery')) as to_ns from windows),
 acknowledged as (
-  select key, min(completed_ns) as at_ns from operations where kind = 'charge' and outcome = 'ok' group by key),
+  select key, min(completed_ns) as at_ns from operations
+  where kind in ('charge', 'spree') and outcome = 'ok' and coalesce(status, 200) < 400 group by key),
 postings as (
   select p.account_id, p.account_version, p.balance_after_minor, p.created_at_ns,
          least(a.at_ns, if(p.created_at_ns between from_ns and to_ns, null, p.created_at_ns + 3_000_000_000)) as certain_ns
@@ -47,20 +49,39 @@ untrue as (
   and p.account_version between oldest and newest
   and p.account_version = coalesce(ranged.version, p.account_version)),
 -- The clients' own bounds. Money that may have moved, by when it may have at the earliest.
-tariff(service, price_micro) as (values ('data', 20_000), ('voice', 150_000), ('sms', 5_000_000)),
+dearest(service, price_micro) as (values ('data', 30_000), ('voice', 200_000), ('sms', 7_000_000), ('telex', 1_000_000)),
+records as (
+  select subscriber, invoked_ns, detail->>'service' as service, (detail->>'units')::bigint as units
+  from operations where kind = 'usage' and outcome <> 'fail'
+  union all
+  select r.subscriber, invoked_ns, r.service, r.units
+  from (select invoked_ns, unnest(from_json(detail->'records', '[{"subscriber": "BIGINT", "service": "VARCHAR", "units": "BIGINT"}]')) as r
+        from operations where kind = 'usage_file' and outcome <> 'fail')),
 moved as (
-  select subscriber, invoked_ns, completed_ns, outcome, kind,
-         if(kind = 'usage', (coalesce((detail->>'units')::bigint, 0) * coalesce(price_micro, 0) + 500_000) // 1_000_000,
-            amount_minor) as amount_minor
-  from operations left join tariff on kind = 'usage' and tariff.service = operations.detail->>'service'
-  where kind in ('topup', 'topup_replay', 'topup_conflict', 'charge', 'usage') and outcome <> 'fail'),
+  select subscriber, invoked_ns, amount_minor, 0 as debit_minor from operations
+  where kind in ('topup', 'topup_replay', 'topup_conflict', 'invoice_payment', 'agent_payment') and outcome <> 'fail'
+  union all
+  select subscriber, invoked_ns, 0, amount_minor from operations where kind in ('charge', 'spree', 'refund') and outcome <> 'fail'
+  union all
+  select subscriber, invoked_ns, 0, ((units + 60) * price_micro // 1_000_000 + 1) * (1 + (select count(*) > 0 from jobs where job = 'rerating')::bigint)
+  from records join dearest using (service)
+  union all
+  select subscriber, invoked_ns, 0, list_sum((detail->'asked')::bigint[]) * price_micro // 1_000_000 + len((detail->'asked')::bigint[])
+  from operations join dearest on dearest.service = detail->>'service' where kind = 'session' and outcome <> 'fail'
+  union all
+  select split_part(p.account_id, ':', 2)::bigint, p.created_at_ns, p.amount_minor, 0
+  from charging.posting p join charging.transaction t on t.id = p.transaction_id
+  where t.kind in ('voucher', 'compensation', 'usage_reversal') and p.account_id like 'sub:%:main'),
 may as (
-  select subscriber, invoked_ns, sum(if(kind like 'topup%', amount_minor, 0)) over place as credits_minor,
-         sum(if(kind like 'topup%', 0, amount_minor)) over place as debits_minor
+  select subscriber, invoked_ns, sum(amount_minor) over place as credits_minor, sum(debit_minor) over place as debits_minor
   from moved window place as (partition by subscriber order by invoked_ns range unbounded preceding)),
+told as (
+  select subscriber, completed_ns, amount_minor from operations
+  where kind in ('charge', 'spree') and outcome = 'ok' and coalesce(status, 200) < 400
+  union all
+  select subscriber, completed_ns, (detail->>'charged_minor')::bigint from operations where kind = 'session' and detail is not null),
 must as (
-  select subscriber, completed_ns, sum(amount_minor) over (partition by subscriber order by completed_ns) as debits_minor
-  from moved where kind = 'charge' and outcome = 'ok'),
+  select subscriber, completed_ns, sum(amount_minor) over (partition by subscriber order by completed_ns) as debits_minor from told),
 opening as (
   select p.account_id, sum(p.amount_minor) as opening_minor
   from charging.posting p join charging.transaction t on t.id = p.transaction_id

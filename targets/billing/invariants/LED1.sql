@@ -1,11 +1,14 @@
 -- id: LED1
 -- title: The ledger conserves money
--- applies: topup charge usage settlement
+-- applies: topup charge spree usage session settlement
 -- needs: select count(*) from charging.transaction where kind <> 'opening'
 --
--- Each transaction has legs, which sum to 0; all postings sum to 0; a stored balance is the sum of its
--- postings; versions run 1, 2, 3 ... without a gap, and each posting's balance follows from the last.
-with legs as (
+-- Each transaction has legs, of one currency, which sum to 0; all postings of a currency sum to 0; a stored balance
+-- is the sum of its postings; versions run 1, 2, 3 ... without a gap, and each posting's balance follows from the last.
+with currencies as (
+  select p.transaction_id, p.amount_minor, a.currency
+  from charging.posting p left join charging.account a on a.id = p.account_id),
+legs as (
   select transaction_id, sum(amount_minor) as sum_minor, count(*) as legs from charging.posting group by all),
 sums as (select account_id, sum(amount_minor) as sum_minor, max(account_version) as version, count(*) as postings
          from charging.posting group by all),
@@ -18,8 +21,12 @@ select coalesce(t.reference, l.transaction_id) as subject, 'the legs of a transa
 from charging.transaction t full join legs l on l.transaction_id = t.id
 where l.sum_minor <> 0 or l.legs is null or l.legs < 2 or t.id is null
 union all
-select 'all accounts', 'all postings do not sum to 0', sum(amount_minor), 0
-from charging.posting having sum(amount_minor) <> 0
+select coalesce(currency, 'no currency'), 'all postings of a currency do not sum to 0', sum(amount_minor), 0
+from currencies group by currency having sum(amount_minor) <> 0
+union all
+select coalesce(t.reference, c.transaction_id), 'a transaction of several currencies', count(distinct c.currency), 1
+from currencies c left join charging.transaction t on t.id = c.transaction_id
+group by all having count(distinct c.currency) > 1
 union all
 select a.id, 'the stored balance is not the sum of the postings', a.balance_minor, coalesce(s.sum_minor, 0)
 from charging.account a left join sums s on s.account_id = a.id where a.balance_minor <> coalesce(s.sum_minor, 0)

@@ -1,18 +1,19 @@
 -- id: LED3
 -- title: What was acknowledged stays in the ledger
--- applies: charge
--- needs: select if((select count(*) >= 2 and bool_and(whole) from (select max(at_ns) >= (select load_ended_ns from timeline) - 2_000_000_000 and min(at_ns) <= (select load_started_ns from timeline) + 2_000_000_000 as whole from samples where name = 'role:db-primary' group by subject)), (select count(*) from operations where kind = 'charge' and outcome = 'ok'), 0)
+-- applies: charge spree session
+-- needs: select if((select count(*) >= 2 and bool_and(whole) from (select max(at_ns) >= (select load_ended_ns from timeline) - 2_000_000_000 and min(at_ns) <= (select load_started_ns from timeline) + 2_000_000_000 as whole from samples where name = 'role:db-primary' group by subject)), (select count(*) from operations where kind in ('charge', 'spree', 'session') and outcome = 'ok' and status < 400), 0)
 -- impact: acknowledged_writes_lost where problem = 'acknowledged, but not in the ledger'
 --
 -- Every acknowledged charge is posted exactly once, with its amount, to its subscriber; no charge is
--- posted that was refused or never asked for; and no two nodes lead at one time, whatever their timelines
+-- posted that was refused or never asked for. What a session was told it was charged is posted, to its subscriber:
+-- no less ever, no more where all of its requests were acknowledged, nothing where it was refused. And no two nodes lead at one time, whatever their timelines
 -- (a promotion begins a new one, so two leaders are on two). To lead is to answer 200 as `primary`: whoever
 -- has the leader's lock answers 200 before it is promoted, still as `replica`. At one time is proved
 -- by three questions in a row to each, over more than the second that an answer may take.
 with asked as (
-  select key, min(subscriber) as subscriber, min(amount_minor) as amount_minor, bool_or(outcome = 'ok') as acknowledged,
-         bool_and(outcome = 'fail') as refused
-  from operations where kind = 'charge' group by key),
+  select key, min(subscriber) as subscriber, min(amount_minor) as amount_minor, bool_or(ok) as acknowledged,
+         bool_and(outcome = 'fail' or (outcome = 'ok' and status >= 400)) as refused
+  from (select *, outcome = 'ok' and coalesce(status, 200) < 400 as ok from operations) where kind in ('charge', 'spree') group by key),
 posted as (
   select t.key, count(distinct t.id) as transactions, sum(p.amount_minor) as sum_minor,
          min(p.account_id) as account, max(p.account_id) as other_account
@@ -23,6 +24,24 @@ compared as (
          coalesce(refused, false) as refused, a.amount_minor, p.sum_minor, coalesce(p.transactions, 0) as transactions,
          coalesce(account = other_account and account = 'sub:' || a.subscriber || ':main', true) as right_account
   from asked a full join posted p on p.key = a.key),
+told as (
+  select key, subscriber, outcome, (detail->>'charged_minor')::bigint as charged_minor,
+         (detail->>'acknowledged')::bigint = len((detail->'reported')::bigint[]) as whole
+  from operations where kind = 'session' and detail is not null),
+sessions as (
+  select t.key, sum(-p.amount_minor) filter (t.kind = 'session') as posted_minor, count(distinct t.id) as transactions,
+         min(split_part(p.account_id, ':', 2)) as subscriber, max(split_part(p.account_id, ':', 2)) as other_subscriber
+  from charging.transaction t join charging.posting p on p.transaction_id = t.id
+  where t.kind in ('reserve', 'session', 'release') and p.account_id like 'sub:%' group by all),
+used as (
+  select coalesce(t.key, s.key) as key, t.outcome, t.charged_minor, coalesce(s.posted_minor, 0) as posted_minor, s.transactions,
+         case when t.key is null then 'a session that nobody asked for was posted'
+              when t.outcome = 'fail' and s.transactions > 0 then 'a session that was refused was posted'
+              when coalesce(s.posted_minor, 0) < t.charged_minor then 'acknowledged, but not in the ledger'
+              when t.whole and s.posted_minor > t.charged_minor then 'a session was charged more than it was told'
+              when s.subscriber <> t.subscriber::varchar or s.subscriber <> s.other_subscriber then 'a session was posted to another account'
+         end as problem
+  from told t full join sessions s on s.key = t.key),
 roles as (
   select at_ns, subject as node,
          coalesce(value = 200 and json_extract_string(try_cast(text as json), '$.role') = 'primary', false) as leads
@@ -46,6 +65,8 @@ select key as subject,
 from compared
 where not known or (refused and transactions > 0) or (acknowledged and transactions = 0) or transactions > 1
    or (transactions = 1 and (not right_account or -sum_minor <> amount_minor))
+union all
+select key, problem, charged_minor, posted_minor, transactions from used where problem is not null
 union all
 select node || ' and ' || other, 'two nodes lead at one time, for ' || round((to_ns - from_ns) / 1e9, 1) || ' s', null, null, null
 from at_once o
