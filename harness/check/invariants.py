@@ -29,6 +29,7 @@ from harness.experiment.invariant_head import InvariantHead, read_head
 
 LIMIT_S = 120.0  # of one invariant; a query that runs away is a checker that crashed
 MOST_EXAMPLES = 5
+NOTHING = "nothing to check: the evidence it needs is not there"
 PLAIN_TYPES = frozenset({"BIGINT", "INTEGER", "HUGEINT", "UBIGINT", "DOUBLE", "BOOLEAN", "VARCHAR"})
 
 
@@ -85,7 +86,7 @@ def run_invariant(
     if violations:
         return Found("fail", checked, violations, rows, impact=impact)
     if checked == 0:
-        return Found("inconclusive", reason="nothing to check: the evidence it needs is not there")
+        return Found("inconclusive", reason=NOTHING)
     return Found("pass", checked, impact=impact)
 
 
@@ -97,7 +98,7 @@ def _count_impact(connection: duckdb.DuckDBPyConnection, invariant: InvariantFil
 
 def single_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     """``sql`` when it is one SELECT and nothing else; CannotCheck otherwise."""
-    with _checked():
+    with checked():
         statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise CannotCheck("the file must be exactly one SELECT")
@@ -105,7 +106,7 @@ def single_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 
 
 def _count(connection: duckdb.DuckDBPyConnection, needs: str) -> int:
-    with _checked(), time_limit(connection):
+    with checked(), time_limit(connection):
         row = connection.execute(single_select(connection, needs)).fetchone()
     if row is None or len(row) != 1 or not isinstance(row[0], int):
         raise CannotCheck(f"'needs' must give one whole number, not {row}")
@@ -114,7 +115,7 @@ def _count(connection: duckdb.DuckDBPyConnection, needs: str) -> int:
 
 def _violations(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, tuple[dict[str, Any], ...]]:
     select = single_select(connection, sql)
-    with _checked(), time_limit(connection):
+    with checked(), time_limit(connection):
         connection.execute(f"create or replace temp table violations as {select}")
         counted = connection.execute("select count(*) from violations").fetchone()
         described = connection.execute("describe violations").fetchall()
@@ -142,7 +143,7 @@ def time_limit(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 @contextmanager
-def _checked() -> Iterator[None]:
+def checked() -> Iterator[None]:
     """Whatever goes wrong in a query is the checker's failure, out of memory too."""
     try:
         yield

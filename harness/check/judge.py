@@ -8,7 +8,6 @@ that broke, convicts nobody; a load that was not kept up convicts nobody of slow
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 
 import duckdb
@@ -70,6 +69,7 @@ def _judge(case: Case, connection: duckdb.DuckDBPyConnection) -> Verdict:
     violated = [_convicting(doubts) for invariant in invariants if invariant.verdict == "fail"]
     verdict = worst([*(e.verdict for e in expectations), *violated, *(doubt.answer for doubt in doubts)])
     started = case.timeline.load_started_ns
+    impacts, notes = impact(case, connection, recovery, by_figure)
     return Verdict(
         name=case.experiment.name,
         verdict=verdict,
@@ -83,7 +83,8 @@ def _judge(case: Case, connection: duckdb.DuckDBPyConnection) -> Verdict:
         expectations=expectations,
         invariants=invariants,
         faults=tuple(_fault_verdict(record, started) for record in case.faults),
-        impact=_impact(case, connection, recovery, by_figure),
+        impact=impacts,
+        impact_notes=notes,
         reasons=_reasons(expectations, invariants, doubts),
         replay=_replay(case),
     )
@@ -174,15 +175,6 @@ def _figure(expectation: ExpectationVerdict) -> str:
     while digits < 17 and value != limit and f"{value:.{digits}g}" == f"{limit:.{digits}g}":
         digits += 1
     return f"{value:.{digits}g}"
-
-
-def _impact(
-    case: Case, connection: duckdb.DuckDBPyConnection, recovery: Recovery, by_figure: Counter[str]
-) -> dict[str, float | None]:
-    try:
-        return impact(connection, case.spec, recovery, by_figure)
-    except duckdb.Error:  # unreadable operations are a doubt of their own already
-        return {name: float(count) for name, count in by_figure.items()}
 
 
 def _fault_verdict(record: FaultRecord, started_ns: int) -> FaultVerdict:

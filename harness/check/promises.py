@@ -6,30 +6,52 @@ counts only where one does.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import duckdb
 
 from harness.check.case import Case
-from harness.check.invariants import Found, InvariantFile, parse_invariant, run_invariant
+from harness.check.figures import Value
+from harness.check.invariants import NOTHING, Found, InvariantFile, parse_invariant, run_invariant
 from harness.check.stories import tell_stories
 from harness.check.verdict import Example, ExpectationVerdict, InvariantVerdict, worst
 from harness.errors import TargetError
 from harness.experiment.model import Experiment, InvariantsHold
 
 
+@dataclass
+class Tally:
+    """Violations that count for one business figure, over all invariants that count for it."""
+
+    counts: list[int] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # why one of them could not count
+
+    def take(self, id: str, found: Found) -> None:
+        if found.impact is not None:
+            self.counts.append(found.impact)
+        elif found.reason != NOTHING:
+            self.broken.append(f"{id}: {found.reason}")
+
+    @property
+    def value(self) -> Value:
+        """Their sum; half of a count would be a wrong one."""
+        if self.broken or not self.counts:
+            return Value(None, "; ".join(self.broken) or NOTHING)
+        return Value(float(sum(self.counts)))
+
+
 def judge_invariants(
     case: Case, connection: duckdb.DuckDBPyConnection, untimely: str | None
-) -> tuple[tuple[InvariantVerdict, ...], Counter[str]]:
+) -> tuple[tuple[InvariantVerdict, ...], dict[str, Tally]]:
     """All invariants of the target, and their violations by business figure.
 
     ``untimely``: why time itself is in doubt. Then whatever came too late convicts nobody.
     """
-    verdicts, by_figure = [], Counter[str]()
+    verdicts: list[InvariantVerdict] = []
+    by_figure: dict[str, Tally] = {}
     present = case.present(connection)
     for known in case.spec.invariants.values():
         try:
@@ -47,10 +69,10 @@ def judge_invariants(
             )
             continue
         found = run_invariant(connection, file, present)
+        if file.head.impact and found.answer != "not_applicable":
+            by_figure.setdefault(file.head.impact[0], Tally()).take(file.id, found)
         if found.answer == "fail" and file.head.liveness and untimely is not None:
             found = replace(found, answer="inconclusive", reason=untimely)
-        if file.head.impact and found.impact is not None:
-            by_figure[file.head.impact[0]] += found.impact
         verdicts.append(_with_stories(case, connection, file, found))
     return tuple(verdicts), by_figure
 

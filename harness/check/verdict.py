@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from harness.experiment.figure_head import GROUPS, Unit
 from harness.experiment.target import Frozen
 
 Answer = Literal["pass", "fail", "inconclusive"]
@@ -57,6 +58,21 @@ class InvariantVerdict(Frozen):
     reason: str = ""
 
 
+class FigureNote(Frozen):
+    """What a figure of ``impact`` is. ``reason``: why it is null.
+
+    ``model``: it rests on assumptions, and was not measured. ``function``: whose it is, of those that
+    are counted for each function.
+    """
+
+    title: str
+    unit: Unit
+    model: bool = False
+    group: str = GROUPS[-1]
+    function: str | None = None
+    reason: str = ""
+
+
 class FaultVerdict(Frozen):
     """``at``: seconds from the start of load; None: it was never injected.
 
@@ -98,6 +114,7 @@ class Verdict(Frozen):
     invariants: tuple[InvariantVerdict, ...]
     faults: tuple[FaultVerdict, ...]
     impact: dict[str, float | None] = Field(default_factory=dict)
+    impact_notes: dict[str, FigureNote] = Field(default_factory=dict)  # one for each of ``impact``
     reasons: tuple[str, ...] = ()
     replay: str
 

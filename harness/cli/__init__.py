@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("checking", "Show the resolved timeline of an experiment; nothing is started."),
     "check": ("stored", "Judge a stored run again."),
     "report": ("stored", "Render a stored run again."),
-    "list": ("catalogue", "List experiments, faults, invariants, targets or runs."),
+    "list": ("catalogue", "List experiments, faults, invariants, figures, targets or runs."),
     "images": ("images", "Build or list the images of the Docker runtime."),
     "doctor": ("machine", "Show what this machine has, and whether a run can be made."),
     "cleanup": ("running", "Remove whatever a dead run left."),

@@ -20,7 +20,7 @@ Rows = list[tuple[str, ...]]
 
 @click.group(name="list")
 def catalogue() -> None:
-    """List experiments, faults, invariants, targets or runs."""
+    """List experiments, faults, invariants, figures, targets or runs."""
 
 
 target_option = click.option("--target", metavar="NAME", help="Only of this target.")
@@ -68,6 +68,23 @@ def invariants(target: str | None) -> int:
         for invariant in sorted(spec.invariants.values(), key=lambda invariant: invariant.id):
             rows.append((invariant.id, spec.name, " ".join(invariant.applies) or "always", invariant.title))
     return show(("invariant", "target", "applies to", "title"), rows, "there are none")
+
+
+@catalogue.command()
+@target_option
+def figures(target: str | None) -> int:
+    """What a run costs the business: figures of the targets' own, then what is counted of every target."""
+    from harness.check.impact import FUNCTION_FIGURES, OVERALL
+
+    rows: Rows = []
+    for spec in _targets(target):
+        for figure in sorted(spec.figures.values(), key=lambda figure: figure.id):
+            unit = f"{figure.unit}, model" if figure.model else figure.unit
+            rows.append((figure.id, spec.name, unit, " ".join(figure.applies) or "always", figure.title))
+    every = {f"<function>_{key}": told for key, told in FUNCTION_FIGURES.items()}
+    every |= {name: (note.title, note.unit) for name, note in OVERALL.items()}
+    rows += [(name, "every", unit, "always", title) for name, (title, unit) in every.items()]
+    return show(("figure", "target", "unit", "applies to", "title"), rows, "there are none")
 
 
 @catalogue.command()

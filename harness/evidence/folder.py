@@ -126,6 +126,7 @@ class RunFolder:
         source = Path(spec.folder)
         files = [invariant.file for invariant in spec.invariants.values()]
         files += [measure.file for measure in spec.measures.values()]
+        files += [figure.file for figure in spec.figures.values()]
         for name in files:
             relative = _inside(Path(name), source)
             with whole_file(self.path / relative) as place:

@@ -9,6 +9,7 @@
     pending, deaths                  what had not drained; what ended uninvited
     experiment                       one row: name, steady_s, recover_within_s, recovered_s, settle_within_s
     functions                        function, kind
+    prices                           name, value: the target's prices and rules for the business figures
     <schema>.<table>                 the system's final state; each timestamptz column x has an x_ns beside it
     witness.<table>                  the witnesses' logs, several logs of one table united
 
@@ -135,6 +136,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, experiment: Experiment, spec: 
     add_table(connection, "experiment", columns, [[getattr(experiment, fact) for fact in facts]])
     kinds = [(function, kind) for function, kinds in spec.functions.items() for kind in kinds]
     add_table(connection, "functions", {"function": "VARCHAR", "kind": "VARCHAR"}, kinds)
+    add_table(connection, "prices", {"name": "VARCHAR", "value": "DOUBLE"}, spec.impact.items())
 
 
 def _happenings(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> None:

@@ -13,10 +13,12 @@ import re
 from dataclasses import dataclass
 
 from harness.errors import TargetError
+from harness.experiment.sql_head import head_of, names_in
 
 MUST = ("id", "title", "needs")
 KEYS = (*MUST, "applies", "impact", "property")
 PROPERTIES = ("safety", "liveness")
+_EXAMPLE = "-- id: PAY1, -- title: ..., -- needs: select ..."
 _ID = re.compile(r"[A-Z][A-Z0-9_-]{0,30}")
 
 
@@ -34,21 +36,7 @@ class InvariantHead:
 
 def read_head(text: str, file: str) -> InvariantHead:
     """The head of a file's text. TargetError names the file, the line and what is wrong."""
-    head: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.startswith("--"):
-            break
-        key, colon, value = line[2:].strip().partition(":")
-        if colon and key in KEYS:
-            if key in head:
-                raise TargetError(f"{file}:{number}:1: the head says {key!r} twice")
-            head[key] = value.strip()
-    missing = [key for key in MUST if not head.get(key)]
-    if missing:
-        raise TargetError(
-            f"{file}:1:1: the head lacks {' and '.join(missing)}",
-            hint="the first lines are comments: -- id: PAY1, -- title: ..., -- needs: select ...",
-        )
+    head = head_of(text, file, KEYS, MUST, _EXAMPLE)
     if not _ID.fullmatch(head["id"]):
         raise TargetError(f"{file}: the id {head['id']!r} is not capital letters, digits, '-' and '_'")
     if (found := head.get("property", "safety")) not in PROPERTIES:
@@ -58,7 +46,7 @@ def read_head(text: str, file: str) -> InvariantHead:
         id=head["id"],
         title=head["title"],
         needs=head["needs"],
-        applies=tuple(head.get("applies", "").replace(",", " ").split()),
+        applies=names_in(head.get("applies", "")),
         impact=(figure.strip(), condition.strip() or "true") if figure else None,
         liveness=found == "liveness",
     )

@@ -15,6 +15,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.experiment.figure_head import Unit
+
 
 class Frozen(BaseModel):
     """Base of the typed data that passes between rooms: immutable, unknown keys refused."""
@@ -179,6 +181,18 @@ class Invariant(Frozen):
     file: str
 
 
+class Figure(Frozen):
+    """A business figure's head; the SQL stays in its file. See ``harness.experiment.figure_head``."""
+
+    id: str
+    title: str
+    unit: Unit
+    group: str
+    model: bool = False
+    applies: tuple[str, ...] = ()
+    file: str
+
+
 class TargetSpec(Frozen):
     """A whole target. Mappings are by name."""
 
@@ -205,6 +219,7 @@ class TargetSpec(Frozen):
     probes: tuple[Probe, ...] = ()
     measures: dict[str, Measure] = Field(default_factory=dict)
     invariants: dict[str, Invariant] = Field(default_factory=dict)
+    figures: dict[str, Figure] = Field(default_factory=dict)
     impact: dict[str, float] = Field(default_factory=dict)
 
     @property

@@ -23,6 +23,7 @@ from harness.check.verdict import Example, TimelineEntry
 from harness.evidence.folder import write_text
 from harness.report import words
 from harness.report.chart import Chart, Span, draw
+from harness.report.impact import UNSAID, function_table, groups
 from harness.report.lanes import lanes
 from harness.report.reading import Run
 from harness.report.series import Series
@@ -33,13 +34,6 @@ MAX_EXAMPLES = 5
 MAX_ENTRIES = 80
 MAX_TEXT = 2_000
 _FOLDER = Path(__file__).parent / "templates"
-_UNITS = {  # by the end of a figure's name, the longer ends first
-    "minor_s": "minor units × s",
-    "minor": "minor units",
-    "percent": "%",
-    "ms": "ms",
-    "s": "s",
-}
 
 
 def write(run: Run) -> list[Path]:
@@ -71,7 +65,8 @@ def page(run: Run) -> str:
             invariants=words.worst_first(run.verdict.invariants) if run.verdict else [],
             faults=fault_lines(run),
             groups=fault_groups(run),
-            impact=_impact(run.verdict.impact) if run.verdict else [],
+            functions=function_table(run.verdict) if run.verdict else None,
+            impact=groups(run.verdict) if run.verdict else [],
             jobs=job_lines(run),
             max_examples=MAX_EXAMPLES,
             max_entries=MAX_ENTRIES,
@@ -92,7 +87,7 @@ def _environment(run: Run) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(symbols=words.SYMBOLS, verdict_words=words.WORDS)
+    environment.globals.update(symbols=words.SYMBOLS, verdict_words=words.WORDS, unsaid=UNSAID)
     environment.filters.update(
         number=words.number,
         measured=words.measured,
@@ -216,19 +211,3 @@ def _told(example: Example, run: Run) -> list[TimelineEntry]:
                 if at is not None
             ]
     return sorted(entries, key=lambda entry: entry.at_ns)
-
-
-def _impact(figures: Mapping[str, float | None]) -> list[tuple[str, str]]:
-    """``uncollected_minor: 5.0`` -> (``Uncollected``, ``5 minor units``).
-
-    A value of something that is counted as well says so: ``Payments failed, value``.
-    """
-    told = []
-    for key, value in figures.items():
-        suffix = next((suffix for suffix in _UNITS if key.endswith(f"_{suffix}")), "")
-        name = key.removesuffix(f"_{suffix}")
-        unit = _UNITS.get(suffix, "")
-        text = name.replace("_", " ") + (", value" if suffix == "minor" and name in figures else "")
-        figure = words.number(value, unit, beside=100 if unit == "%" else None)
-        told.append((text[:1].upper() + text[1:], figure))
-    return told

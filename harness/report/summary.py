@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.evidence.folder import write_text
-from harness.report import words
+from harness.report import impact, words
 from harness.report.reading import Run
 from harness.report.story import FaultLine, fault_lines
 
@@ -33,6 +33,7 @@ def summary(run: Run) -> str:
         _expectations(run),
         _invariants(run),
         _faults(run),
+        _impact(run),
         _missing(run),
         _settings(run),
         _replay(run),
@@ -107,6 +108,33 @@ def _end(line: FaultLine) -> str:
     if line.end_s is not None:
         return words.seconds(line.end_s)
     return "–" if line.start_s is None else "never healed"
+
+
+def _impact(run: Run) -> str:
+    if run.verdict is None:
+        return ""
+    functions = impact.function_table(run.verdict, brief=True)
+    cells = [
+        (_text(name), *(_text(line.text) if line else "" for line in lines)) for name, lines in functions.rows
+    ]
+    by_group = impact.groups(run.verdict)
+    rows = [
+        (_text(group), _text(line.title) + (" (model)" if line.model else ""), _text(_said(line)))
+        for group, lines in by_group
+        for line in impact.worth_telling(lines)
+    ]
+    zero = sum(len(lines) for _, lines in by_group) - len(rows)
+    blocks = [
+        _table("Business impact by function", "|".join(["Function", *functions.heads]), cells),
+        *(f"{_text(sentence)}." for sentence in functions.unsaid),
+        _table("Business impact", "Of|Figure|Value", rows),
+        f"Other figures that are 0: {zero}." if zero else "",
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _said(line: impact.Line) -> str:
+    return f"{line.text}: {line.reason}" if line.reason else line.text
 
 
 def _missing(run: Run) -> str:

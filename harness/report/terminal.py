@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from harness.check.verdict import FaultVerdict, Verdict
-from harness.report import words
+from harness.report import impact, words
 
 STYLES: dict[words.AnyAnswer, str] = {
     "pass": "green",
@@ -35,6 +37,8 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
     console.print(_invariants(verdict))
     for fault in verdict.faults:
         console.print(_fault(fault))
+    for shown in _impact(verdict):
+        console.print(shown)
     console.print(Text.assemble(("replay  ", "dim"), words.one_line(verdict.replay)), soft_wrap=True)
 
 
@@ -91,3 +95,22 @@ def _fault(fault: FaultVerdict) -> Text:
         when += f", could not be healed ({fault.heal_error})"
     told = words.one_line(f"{name} {when}: {fault.proof}")
     return Text.assemble(("fault   ", "dim"), state, "  ", told)
+
+
+def _impact(verdict: Verdict) -> Iterator[RenderableType]:
+    """The functions, then what of the other figures is not 0."""
+    functions = impact.function_table(verdict, brief=True)
+    if functions.rows:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+        table.add_column("impact on")
+        for head in functions.heads:
+            table.add_column(head.lower(), justify="right")
+        for name, lines in functions.rows:
+            table.add_row(Text(name), *(Text(line.text if line else "") for line in lines))
+        yield table
+    for group, figures in impact.groups(verdict):
+        for line in impact.worth_telling(figures):
+            model = (" (model)", "dim") if line.model else ""
+            reason = f" ({words.one_line(line.reason, 160)})" if line.reason else ""
+            title, said = words.one_line(line.title), f"{line.text}{reason}"
+            yield Text.assemble(("impact  ", "dim"), (f"{group}: ", "dim"), title, model, f": {said}")

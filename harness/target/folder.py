@@ -23,7 +23,7 @@ from harness.target import compose
 from harness.target.builds import builds_of, image_of
 from harness.target.compose import WrittenEndpoint, WrittenFile, WrittenService, WrittenTarget
 from harness.target.cross_checks import cross_check
-from harness.target.heads import read_invariants
+from harness.target.heads import read_figures, read_invariants
 
 M = TypeVar("M", bound=BaseModel)
 EXTENSION = "x-ledgerquake"
@@ -141,6 +141,7 @@ class _Reader:
                 for name, one in witnesses.items()
             ),
             invariants=read_invariants(self._folder),
+            figures=read_figures(self._folder),
             **_plain_parts(written),
         )
 

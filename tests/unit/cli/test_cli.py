@@ -285,6 +285,7 @@ def test_the_catalogue(ledgerquake: Run, tmp_path: Path) -> None:
     assert listed[-1][2] == "All of it: db-primary-crash"
     assert "crash\tlifecycle\tfor service" in ledgerquake("list", "faults").stdout
     assert "PAY1\tbilling\ttopup" in ledgerquake("list", "invariants").stdout
+    assert "<function>_outage_s\tevery\ts\talways\tOutage" in ledgerquake("list", "figures").stdout
     assert re.match(r"billing\t\d+ services, \d+ links\tpayments, ", ledgerquake("list", "targets").stdout)
     assert ledgerquake("list", "runs").stderr == "none in reports/\n"
 

@@ -15,10 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from harness.check.impact import FUNCTION_FIGURES, OVERALL
 from harness.check.verdict import (
     Example,
     ExpectationVerdict,
     FaultVerdict,
+    FigureNote,
     InvariantVerdict,
     TimelineEntry,
     Verdict,
@@ -136,6 +138,24 @@ def pass_verdict() -> Verdict:
             "money_delay_minor_s": 5120.5,
             "acknowledged_writes_lost": 0.0,
             "compensation_minor": None,
+        },
+        impact_notes={
+            **{
+                f"payments_{key}": FigureNote(
+                    title=f"Payments: {title.lower()}", unit=unit, group="functions", function="payments"
+                )
+                for key, (title, unit) in FUNCTION_FIGURES.items()
+                if key in ("failed", "unknown", "unknown_minor", "availability_percent")
+            },
+            "recovery_time_s": OVERALL["recovery_time_s"],
+            "money_delay_minor_s": OVERALL["money_delay_minor_s"],
+            "compensation_minor": FigureNote(
+                title="Compensation due",
+                unit="minor",
+                group="customers",
+                model=True,
+                reason="no tariff is set",
+            ),
         },
         replay="ledgerquake run reports/r1/experiment.yaml --seed 42 --runtime process",
     )

@@ -10,9 +10,11 @@ from xml.etree import ElementTree as Xml
 import pytest
 from rich.console import Console
 
-from harness.check.verdict import Verdict
+from harness.check.verdict import FigureNote, Verdict
 from harness.evidence.folder import RunFolder
+from harness.experiment.figure_head import Unit
 from harness.report.html import page
+from harness.report.impact import figure, function_table
 from harness.report.junit import junit
 from harness.report.reading import read_run
 from harness.report.summary import summary
@@ -186,3 +188,64 @@ def test_settings_are_shown_and_secret_ones_are_not(new_run: Callable[[str], Run
     assert "<dt>Setting of edge</dt><dd><code>FAILURE_HANDLING=continue</code></dd>" in page(run)
     assert 'value="edge FAILURE_HANDLING=continue; edge API_TOKEN=***"' in junit(run)
     assert "hunter2" not in summary(run) + page(run) + junit(run)
+
+
+def test_the_impact_is_shown_alike_everywhere(runs: dict[str, Path]) -> None:
+    """Money with two decimals, a model marked as one, what cannot be said with its reason."""
+    run, verdict = read_run(runs["pass"]), verdict_of(runs["pass"])
+    shown = page(run)
+    text, terminal = summary(run), " ".join(printed(verdict).split())
+    for format in (shown, text, terminal):
+        assert "1,712.50" in format and "81.27 %" in format and "3.4 s" in format and "51.20 × s" in format
+        assert "no tariff is set" in format and "cannot be said" in format
+    assert 'Compensation due <span class="model">model</span>' in shown
+    assert "Acknowledged writes lost" in shown, "what has no note is shown all the same"
+    assert "| customers | Compensation due (model) | cannot be said: no tariff is set |" in text
+    assert "Other figures that are 0: 1." in text and "writes lost" not in text
+    assert "Compensation due (model): cannot be said (no tariff is set)" in terminal
+    assert (
+        shown.index("<h3>Payments</h3>") < shown.index("<h3>Customers</h3>") < shown.index("<h3>Other</h3>")
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (171250, "minor", "1,712.50"),
+        (-5, "minor", "-0.05"),
+        (5120.5, "minor_s", "51.20 × s"),
+        (99.996, "percent", "99.996 %"),
+        (100, "percent", "100 %"),
+        (3.44, "s", "3.4 s"),
+        (1234567, "count", "1,234,567"),
+        (0.25, "score", "0.25"),
+    ],
+)
+def test_a_figure_has_its_unit(value: float, unit: Unit, text: str) -> None:
+    assert figure(value, unit) == text
+
+
+def test_the_functions_stand_in_one_table(new_run: Callable[[str], RunFolder]) -> None:
+    folder = new_run("pass")
+    verdict = verdict_of(folder.path)
+    note = verdict.impact_notes["payments_failed"]
+    few = {"title": "Usage: outage", "unit": "s", "function": "usage", "reason": "too few"}
+    given = verdict.model_copy(
+        update={
+            "impact": {**verdict.impact, "usage_failed": 0.0, "usage_outage_s": None},
+            "impact_notes": {
+                **verdict.impact_notes,
+                "usage_failed": note.model_copy(update={"function": "usage"}),
+                "usage_outage_s": FigureNote.model_validate(few),
+            },
+        }
+    )
+    table = function_table(given)
+    assert table.heads == ("Availability", "Outage", "Failed", "Unknown", "Unknown, value")
+    rows = {name: [line and line.text for line in lines] for name, lines in table.rows}
+    assert rows["payments"] == ["81.27 %", None, "171", "340", "1,712.50"]
+    assert rows["usage"] == [None, "cannot be said", "0", None, None]
+    assert table.unsaid == ("Outage of usage cannot be said: too few",)
+    zero = {name: 0.0 if name.endswith("_failed") else value for name, value in given.impact.items()}
+    brief = function_table(given.model_copy(update={"impact": zero}), brief=True)
+    assert "Failed" not in brief.heads
