@@ -38,7 +38,8 @@ group by subscriber, service order by subscriber, service"""
 _NUMBERS = "update invoice_number set last = last + $1 returning last - $1"
 _INVOICES = """
 insert into invoice (id, number, period, subscriber, total_minor, state, event_id, due_at)
-select id, number, $1::text, subscriber, total, 'issued', event_id, clock_timestamp() + make_interval(secs => $2)
+select id, number, $1::text, subscriber, total, 'issued', event_id,
+       clock_timestamp() + make_interval(secs => $2)
 from unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[])
   e (id, number, subscriber, total, event_id)
 returning id, due_at"""

@@ -1,4 +1,5 @@
-"""What is billed against the usage that mediation has rated; what is paid against the books of payments."""
+"""What is billed against the usage that mediation has rated, what is paid against the books of payments, and
+what is granted against the ledger."""
 
 from __future__ import annotations
 
@@ -42,10 +43,19 @@ where k.received_at < clock_timestamp() - make_interval(secs => $1)
   and (i.id is null or p.state is distinct from 'settled'
        or p.amount_minor <> k.amount_minor or p.invoice_id <> k.invoice_id)"""
 
+_GRANTS = """
+select outage_id || ':' || subscriber as reference,
+       'granted ' || amount_minor || ', and not in the ledger' as problem
+from compensation c
+where granted_at < clock_timestamp() - make_interval(secs => $1)
+  and not exists (select from public.ledger_entry l where l.kind = 'compensation'
+                  and l.reference = c.outage_id || ':' || c.subscriber)"""
+
 
 def reconciliation(service: Service) -> Reconciliation:
     """All comparisons of invoicing, ready to run."""
     made = Reconciliation(service, CONSUMERS)
     made.compare_by_sql("usage", _USAGE)
     made.compare_by_sql("payments", _PAYMENTS)
+    made.compare_by_sql("compensations", _GRANTS)
     return made
