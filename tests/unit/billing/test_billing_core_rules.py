@@ -83,7 +83,13 @@ def event(subject: str, **fields: Any) -> Event:
     return Event(uuid4(), subject, fields)
 
 
-SETTLED = {"payment_id": "p", "key": "k", "subscriber": 7, "amount_minor": 500, "psp": "psp_b"}
+SETTLED = {
+    "payment_id": "p", "key": "k", "subscriber": 7, "amount_minor": 500, "psp": "psp_b", "kind": "topup",
+}  # fmt: skip
+INVOICE = {**SETTLED, "kind": "invoice"}
+VOUCHER = {**SETTLED, "kind": "voucher", "psp": "voucher"}
+AGENT = {**SETTLED, "kind": "agent", "psp": "agent"}
+REFUNDED = {**SETTLED, "refund_id": "f", "psp": "psp_a"}
 RATED = {"record_id": "r", "subscriber": 7, "charge_minor": 3}
 CLOSED = {"period": "P1", "partner": "alfa", "total_minor": 40, "currency": "EUR"}
 IN_DOLLARS = {**CLOSED, "partner": "beta", "currency": "USD"}
@@ -94,6 +100,10 @@ NETTED = {"period": "P1", "partner": "beta", "currency": "USD", "receivable_mino
     ("event", "legs"),
     [
         (event("payment.settled", **SETTLED), {"psp_b:cash": -500, "sub:7:main": 500}),
+        (event("payment.settled", **INVOICE), {"psp_b:cash": -500, "sub:7:main": 500}),
+        (event("payment.settled", **VOUCHER), {"voucher:liability": -500, "sub:7:main": 500}),
+        (event("payment.settled", **AGENT), {"agent:cash": -500, "sub:7:main": 500}),
+        (event("payment.refunded", **REFUNDED), {"sub:7:main": -500, "psp_a:cash": 500}),
         (event("cdr.rated", rating=1, **RATED), {"sub:7:main": -3, "revenue:usage": 3}),
         (event("cdr.reversed", rating=1, **RATED), {"revenue:usage": -3, "sub:7:main": 3}),
         (
@@ -125,9 +135,24 @@ def test_events_become_the_transfers_of_the_contract(event: Event, legs: dict[st
 
 
 @pytest.mark.parametrize(
+    ("settled", "kind"),
+    [(SETTLED, "topup"), (INVOICE, "invoice_payment"), (VOUCHER, "voucher"), (AGENT, "agent")],
+)
+def test_a_payment_is_booked_as_its_kind_under_its_key(settled: dict[str, Any], kind: str) -> None:
+    item = transfer_of(event("payment.settled", **settled))
+    assert item is not None and (item.kind, item.reference, item.key) == (kind, "p", "k")
+    back = transfer_of(event("payment.refunded", **REFUNDED))
+    assert back is not None and (back.kind, back.reference, back.key) == ("refund", "f", "k")
+
+
+@pytest.mark.parametrize(
     "bad",
     [
         event("payment.settled", **{**SETTLED, "psp": "psp_c"}),
+        event("payment.settled", **{**SETTLED, "psp": "voucher"}),
+        event("payment.settled", **{**VOUCHER, "psp": "psp_a"}),
+        event("payment.settled", **{**SETTLED, "kind": "gift"}),
+        event("payment.refunded", **{**REFUNDED, "psp": "agent"}),
         event("payment.settled", **{**SETTLED, "amount_minor": -500}),
         event("payment.settled", **{**SETTLED, "amount_minor": 1.5}),
         event("cdr.rated", record_id="r", rating=1, subscriber=7),
