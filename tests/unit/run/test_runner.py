@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -205,6 +207,34 @@ def test_whoever_asked_for_the_end_gets_it_and_all_else_is_broken(
     assert result.folder is not None
     assert says in (RunFolder(result.folder).read_timeline().aborted or "")
     assert (result.folder / "logs" / "harness.log").exists() == (play is has_a_bug)
+
+
+def meets_a_full_disk(run: Any, interrupts: Interrupts) -> None:
+    raise OSError(errno.ENOSPC, "full", "/there/file")
+
+
+def has_a_bug_and_no_folder_for_it(run: Any, interrupts: Interrupts) -> None:
+    shutil.rmtree(run._folder.logs)
+    raise KeyError("figures")
+
+
+@pytest.mark.parametrize(
+    ("play", "says"),
+    [
+        (meets_a_full_disk, "the disk is full at /there/file"),
+        (has_a_bug_and_no_folder_for_it, "the harness broke: KeyError: 'figures'"),
+    ],
+)
+def test_the_cause_is_told_although_nothing_can_be_written_any_more(
+    play: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(RunFolder, "write_timeline", full)
+    result = run(tmp_path, play, monkeypatch)
+    assert (result.exit_code, result.verdict) == (ExitCode.BROKEN, None)
+    assert says in str(result.error)
 
 
 def test_a_stop_while_it_is_judged_keeps_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
