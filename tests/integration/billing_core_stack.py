@@ -108,6 +108,24 @@ class Stack:
         body = {"subscriber": SUBSCRIBER, "amount_minor": amount_minor}
         return requests.post(f"{self.url(at)}/topups", json=body, headers=headers, timeout=15)
 
+    def redeem(self, code: str, key: str, at: str = "edge") -> requests.Response:
+        body = {"subscriber": SUBSCRIBER, "code": code}
+        url = f"{self.url(at)}/vouchers/redeem"
+        return requests.post(url, json=body, headers={"Idempotency-Key": key}, timeout=10)
+
+    def hand_in(self, *receipts: str, amount_minor: int = 450, at: str = "edge") -> requests.Response:
+        """A batch of one agent's receipts; ``amount_minor`` is that of each."""
+        cash = {"subscriber": SUBSCRIBER, "amount_minor": amount_minor, "taken_at": "2026-01-01T10:00:00Z"}
+        body = {"receipts": [{"receipt": receipt, **cash} for receipt in receipts]}
+        return requests.post(f"{self.url(at)}/agents/agent-1/receipts", json=body, timeout=10)
+
+    def give_back(self, payment_id: str, key: str, at: str = "edge") -> requests.Response:
+        url = f"{self.url(at)}/payments/{payment_id}/refunds"
+        return requests.post(url, json={}, headers={"Idempotency-Key": key}, timeout=10)
+
+    def change_mode(self, mode: str) -> None:
+        requests.put(f"{self.url('edge')}/ops/mode", json={"mode": mode}, timeout=15).raise_for_status()
+
     def debit(self, subscriber: int, amount_minor: int, key: str) -> requests.Response:
         body = {"type": "event", "subscriber": subscriber, "amount_minor": amount_minor, "service": "content"}
         url = f"{self.url('edge')}/credit-control"
@@ -129,27 +147,26 @@ class Stack:
         row = self.database.execute("select state from payments.payment where key = %s", [key]).fetchone()
         return row[0] if row else None
 
-    def captured(self, key: str) -> list[int]:
-        """Amounts captured at any PSP under the client's key, by the witnesses' own logs."""
+    def captured(self, key: str, event: str = "capture") -> list[int]:
+        """Amounts captured (or refunded) at any PSP under the client's key, by the witnesses' own logs."""
         lines = []
         for name in ("psp-a", "psp-b"):
             text = requests.get(f"{self.url(name)}/log", timeout=5).text
             lines += [json.loads(line) for line in text.splitlines()]
-        return [
-            e["amount_minor"] for e in lines if e["event"] == "capture" and e["merchant_reference"] == key
-        ]
+        return [e["amount_minor"] for e in lines if e["event"] == event and e["merchant_reference"] == key]
 
-    def credited(self, key: str) -> list[int]:
+    def credited(self, key: str, kind: str = "topup") -> list[int]:
         sql = """select p.amount_minor
                  from charging.posting p join charging.transaction t on t.id = transaction_id
-                 where t.kind = 'topup' and t.key = %s and p.account_id = %s"""
-        rows = self.database.execute(sql, [key, f"sub:{SUBSCRIBER}:main"]).fetchall()
+                 where t.kind = %s and t.key = %s and p.account_id = %s"""
+        rows = self.database.execute(sql, [kind, key, f"sub:{SUBSCRIBER}:main"]).fetchall()
         return [row[0] for row in rows]
 
     def all_events_applied(self) -> bool:
         waiting = self.count("select count(*) from payments.outbox where sent_at is null")
         missing = self.count(
-            """select count(*) from payments.outbox o where subject = 'payment.settled' and not exists
+            """select count(*) from payments.outbox o
+               where subject in ('payment.settled', 'payment.refunded') and not exists
                (select from charging.inbox i where i.event_id = o.event_id)"""
         )
         return bool(waiting == 0 and missing == 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from uuid import uuid4
@@ -94,6 +95,84 @@ def test_an_idempotency_key_stands_for_one_payment(stack: Stack) -> None:
     declined = key()
     assert [stack.top_up(113, declined).status_code for _ in range(2)] == [402, 402]
     assert (stack.captured(declined), stack.credited(declined)) == ([], [])
+
+
+def test_a_voucher_is_good_once_whoever_brings_it_however_often(stack: Stack) -> None:
+    keys = [key() for _ in range(6)]
+    answers = [f.result() for f in [stack.later(stack.redeem, "V-00007", k) for k in keys]]
+    assert sorted(a.status_code for a in answers) == [201] + [422] * 5
+    first = next(a for a in answers if a.status_code == 201)
+    mine = keys[answers.index(first)]
+    assert first.json()["amount_minor"] == 1000
+    assert stack.redeem("V-00007", mine).json() == first.json()
+    assert stack.redeem("V-00008", mine).status_code == 422, "the key stands for another voucher"
+    assert stack.redeem("V-99999", key()).status_code == 422
+    eventually("the credit", lambda: stack.credited(mine, "voucher"), within_s=5)
+    assert [stack.credited(k, "voucher") for k in keys] == [[1000] if k == mine else [] for k in keys]
+    assert stack.redeem("V-00008", key()).status_code == 201, "a refusal uses nothing up"
+
+
+def test_a_receipt_is_one_payment_in_however_many_batches(stack: Stack) -> None:
+    one, two, three = key(), key(), key()
+    batches = ([one, two], [two, three], [one, two, three])
+    answers = [f.result() for f in [stack.later(stack.hand_in, *batch) for batch in batches]]
+    assert [a.status_code for a in answers] == [200] * 3
+    accepted = [number for a in answers for number in a.json()["accepted"]]
+    assert sorted(accepted) == sorted([one, two, three])
+    assert sorted(answers[2].json()["accepted"] + answers[2].json()["duplicates"]) == sorted(batches[2])
+    four = key()
+    assert stack.hand_in(four, one, amount_minor=451).status_code == 422
+    eventually("the credits", stack.all_events_applied, within_s=5)
+    assert [stack.credited(r, "agent") for r in (one, two, three, four)] == [[450]] * 3 + [[]]
+
+
+def test_what_is_given_back_is_given_back_once_and_told(stack: Stack) -> None:
+    paid, mine = key(), key()
+    payment_id = stack.top_up(600, paid, at="payments").json()["payment_id"]
+    answers = [f.result() for f in [stack.later(stack.give_back, payment_id, mine) for _ in range(4)]]
+    assert {a.status_code for a in answers} <= {201, 202}
+    eventually("the refund", lambda: stack.give_back(payment_id, mine).status_code == 201, within_s=8)
+    assert stack.give_back(payment_id, key()).status_code == 422
+    voucher = stack.redeem("V-00009", key()).json()["payment_id"]
+    assert stack.give_back(voucher, key()).status_code == 422, "no provider holds it"
+    eventually("the debit", lambda: stack.credited(paid, "refund"), within_s=5)
+    assert (stack.captured(paid), stack.captured(paid, "refund")) == ([600], [600])
+    assert stack.credited(paid, "refund") == [-600]
+    told = "select array_agg(event order by event) from payments.psp_callback where key = %s"
+    both = ["captured", "refunded"]
+    eventually("both call-backs", lambda: stack.count(told, payment_id) == both, within_s=10)
+    unsigned = requests.post(f"{stack.url('payments')}/psp/callback", json={}, timeout=5)
+    assert unsigned.status_code == 401
+
+
+def test_a_lockdown_is_kept_by_every_channel_and_by_the_refunds_worker(stack: Stack) -> None:
+    before, mine = key(), key()
+    payment_id = stack.top_up(700, before, at="payments").json()["payment_id"]
+    psp = stack.count("select psp from payments.payment where id = %s", payment_id).replace("_", "-")
+    stack.signal(psp, signal.SIGKILL)
+    stack.children[psp].wait(5)
+    try:
+        assert stack.give_back(payment_id, mine).status_code == 202
+        stack.change_mode("lockdown")
+    finally:
+        stack.start(psp)
+    try:
+        refused = [
+            stack.top_up(500, key(), at="payments"),
+            stack.redeem("V-00010", key(), at="payments"),
+            stack.hand_in(key(), at="payments"),
+            stack.give_back(payment_id, key(), at="payments"),
+        ]
+        assert [(a.status_code, a.headers.get("Retry-After")) for a in refused] == [(503, "5")] * 4
+        assert stack.top_up(700, before, at="payments").status_code == 201, "what was done is said"
+        tries = stack.count("select tries from payments.refund where key = %s", mine)
+        time.sleep(2.5)  # in which the worker would have asked twice
+        assert stack.count("select tries from payments.refund where key = %s", mine) == tries
+        assert stack.captured(before, "refund") == []
+    finally:
+        stack.change_mode("normal")
+    eventually("the refund", lambda: stack.give_back(payment_id, mine).status_code == 201, within_s=15)
+    assert stack.captured(before, "refund") == [700]
 
 
 def test_a_silent_psp_leaves_no_payment_in_doubt(stack: Stack) -> None:
