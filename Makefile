@@ -1,6 +1,9 @@
 # One command each; every target does all of its own set-up.
 PYTHON ?= python3
 VENV := .venv
+# What needs no real parts: on two processes. The rest goes by the clock, and has the machine for itself.
+FAST := tests/unit tests/histories tests/property
+REAL := tests/conformance tests/integration
 BIN := $(VENV)/bin
 TOXIPROXY_VERSION := 2.12.0
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
@@ -41,14 +44,15 @@ check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q tests/unit tests/histories tests/property
+	@$(BIN)/pytest -q -n 2 $(FAST)
 
 test: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest
+	@$(BIN)/pytest -q -n 2 $(FAST)
+	@$(BIN)/pytest $(REAL)
 
 bench: setup
 	@$(BIN)/python -m benchmarks

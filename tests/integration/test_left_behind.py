@@ -36,6 +36,9 @@ PHASES = {
 }
 QUICK = ("--set", "steady=2s", "--set", "faults.0.for=3s", "--set", "recovered=1s")
 EXPERIMENT = ("experiments/psp-replies-lost.yaml", *QUICK)
+# A target that is up within a second, for the phases in which the stack has nothing else than in others.
+SMALL = ("tests/integration/targets/standstill.yaml", *QUICK)
+ON_SMALL = ("steady", "recovery", "settling")
 
 
 class Watched:
@@ -77,7 +80,7 @@ class Watched:
 @pytest.mark.parametrize("phase", PHASES)
 def test_nothing_is_left_after_kill_9(phase: str, tmp_path: Path) -> None:
     memory = abandoned_memory()
-    run = Watched(tmp_path)
+    run = Watched(tmp_path, SMALL if phase in ON_SMALL else EXPERIMENT)
     try:
         assert wait_until(lambda: run.saw(PHASES[phase]), 90), "".join(run.lines)
         run_id = run.run_id

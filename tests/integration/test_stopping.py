@@ -13,7 +13,7 @@ import pytest
 from harness.check.judge import read_verdict
 from harness.evidence.folder import RunFolder
 from tests.integration.harness_run import processes_of, wait_until
-from tests.integration.test_left_behind import PHASES, Watched
+from tests.integration.test_left_behind import PHASES, SMALL, Watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -73,7 +73,7 @@ def test_a_witness_that_dies_convicts_nobody_and_the_rest_is_collected(tmp_path:
 
 
 def test_a_load_generator_that_dies_convicts_nobody_and_its_operations_are_kept(tmp_path: Path) -> None:
-    run = Watched(tmp_path)
+    run = Watched(tmp_path, SMALL)
     assert wait_until(lambda: run.saw(r"load \d+/s"), 90), "".join(run.lines)
     family = psutil.Process(run.process.pid).children(recursive=True)
     load = [p for p in family if "harness.load.child" in p.cmdline()]
