@@ -27,9 +27,10 @@ from harness.check.case import Case
 from harness.check.figures import Value, parse_figure, rounded, run_figure
 from harness.check.outage import outages
 from harness.check.promises import Tally
-from harness.check.recovery import FEWEST_STEADY, Recovery
+from harness.check.recovery import Recovery
 from harness.check.verdict import FigureNote
 from harness.errors import TargetError
+from harness.experiment.advice import FEWEST_STEADY
 from harness.experiment.figure_head import Unit
 from harness.experiment.target import Figure, TargetSpec
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.check.recovery import FEWEST_STEADY, HOLD_NS, Baseline
+from harness.check.recovery import HOLD_NS, Baseline
+from harness.experiment.advice import FEWEST_STEADY
 
 SECOND_NS = 1_000_000_000
 HOLD_SECONDS = HOLD_NS // SECOND_NS

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import duckdb
 
 from harness.evidence.model import Timeline
+from harness.experiment.advice import FEWEST_STEADY
 
 CELL_NS = 250_000_000
 HOLD_CELLS = 12
@@ -33,7 +34,6 @@ SECOND_CELLS = 4
 GOODPUT_SHARE = 0.95
 P99_FACTOR = 1.5
 P99_SLACK_MS = 50.0
-FEWEST_STEADY = 20  # operations, below which steady says nothing about a function
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ import duckdb
 from harness.check.punctuality import ABSENT_SHARE, LAG_P99_MS, Punctuality
 from harness.check.windows import Span
 from harness.evidence.model import FaultRecord, JobRecord, Timeline
+from harness.experiment.advice import FEWEST_STEADY
 from harness.experiment.model import Experiment, Objective
 from harness.experiment.target import TargetSpec
 
 STEADY_SUCCESS_PERCENT = 99.0
-FEWEST_STEADY = 20
 SENT_SHARE = 0.99
 MOST_SAID = 200
 HARNESS_PARTS = frozenset({"toxiproxy"})  # as deaths name them

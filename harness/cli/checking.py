@@ -7,7 +7,7 @@ import secrets
 
 import click
 
-from harness.cli.files import load_all, load_one, raise_together
+from harness.cli.files import Loaded, load_all, load_one, raise_together
 from harness.errors import ExitCode
 
 overrides_option = click.option(
@@ -33,6 +33,7 @@ def validate(files: tuple[str, ...], overrides: tuple[str, ...]) -> int:
         errors += outcome.errors
         for loaded in outcome.loaded:
             click.echo(f"{loaded.path}: ok: {loaded.experiment.title}")
+            tell_advice(loaded)
     raise_together(errors)
     return ExitCode.PASS
 
@@ -50,6 +51,8 @@ def plan(file: str, seed: int | None, as_json: bool, overrides: tuple[str, ...])
 
     seed = draw_seed() if seed is None else seed
     loaded = load_all([file], overrides)
+    for item in loaded:
+        tell_advice(item)
     plans = [make_plan(item.experiment, item.vocabulary, seed) for item in loaded]
     if as_json:
         dumped = [made.model_dump(mode="json") for made in plans]
@@ -62,6 +65,12 @@ def plan(file: str, seed: int | None, as_json: bool, overrides: tuple[str, ...])
     for item, made in zip(loaded, plans, strict=True):
         show_plan(item.experiment, made, Console())
     return ExitCode.PASS
+
+
+def tell_advice(loaded: Loaded) -> None:
+    """On standard error: what is no mistake, and will be missed."""
+    for line in loaded.advice:
+        click.echo(line, err=True)
 
 
 def draw_seed() -> int:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.errors import ExitCode, ExperimentError, ExperimentErrors, InputError
+from harness.experiment.advice import advice
 from harness.experiment.loader import (
     Suite,
     check_experiment,
@@ -53,6 +54,11 @@ class Loaded:
     @property
     def spec(self) -> TargetSpec:
         return self.vocabulary.target
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """For people: what it will be sorry for. No errors."""
+        return tuple(f"{self.path}: warning: {text}" for text in advice(self.experiment, self.spec))
 
 
 @dataclass

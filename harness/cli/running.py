@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.checking import draw_seed, overrides_option
+from harness.cli.checking import draw_seed, overrides_option, tell_advice
 from harness.cli.files import Loaded, load_all, worst_exit
 from harness.errors import Aborted, ExitCode, InputError, LedgerquakeError
 from harness.experiment.names import suggestion
@@ -91,6 +91,8 @@ def run(
         experiments = load_all(files, overrides)
         seed = draw_seed() if seed is None else seed
         orders = [_order(loaded, mutant, seed) for loaded in experiments]
+        for loaded in experiments:
+            tell_advice(loaded)
         from harness.fault.abilities import check_abilities
         from harness.run.ground import find_ground
 

@@ -274,6 +274,18 @@ def test_plan_is_the_same_for_the_same_seed(ledgerquake: Run, tmp_path: Path) ->
         assert piece in shown
 
 
+def test_what_will_be_missed_is_told_and_is_no_error(ledgerquake: Run, tmp_path: Path) -> None:
+    file = tmp_path / "experiments" / "thin.yaml"
+    file.write_text(BASELINE.replace("steady: 8s", "steady: 1s"), encoding="utf-8")
+    told = "experiments/thin.yaml: warning: balance will have about 12 operations in steady"
+    for command in (("validate", "thin"), ("plan", "thin"), ("plan", "thin", "--json")):
+        done = ledgerquake(*command)
+        assert done.returncode == 0, done.stderr
+        assert told in done.stderr and told not in done.stdout
+    told_first = ledgerquake("run", "thin", "--runtime", "docker", "--docker-host", "unix:///nowhere")
+    assert told in told_first.stderr and told_first.returncode == 4
+
+
 def test_the_catalogue(ledgerquake: Run, tmp_path: Path) -> None:
     (tmp_path / "experiments" / "good.yaml").write_text(BASELINE, encoding="utf-8")
     (tmp_path / "experiments" / "bad.yaml").write_text("name: x\n")
