@@ -63,6 +63,10 @@ TARGETS = (
     Target("roaming.settlement", "true", ("total_minor",)),
     Target("roaming.settlement_run", "true", ()),
     Target("edge.announcement", "true", ()),
+    Target("witness.psp", "event = 'refund'", ("amount_minor",), "key"),
+    Target("payments.refund", "true", ("amount_minor",)),
+    Target("payments.psp_callback", "true", ()),
+    Target("operations", "kind in ('voucher', 'agent_payment') and outcome = 'ok'", ("subscriber",), drop=False),
 )  # fmt: skip
 ANY_ROW = st.integers(0, 1000)
 CHANGE = st.integers(-60, 60).filter(bool)

@@ -62,4 +62,8 @@ from (select distinct key from asked anti join acknowledged using (key) anti joi
 left join given using (key) left join posted using (key)
 where coalesce(given_minor, 0) <> coalesce(posted_minor, 0)
 union all
+select key, 'done in the books of payments with another amount than was given back', least_minor, given_minor, b.times
+from booked b left join given g using (key) anti join acknowledged using (key)
+where done and (least_minor <> most_minor or least_minor * b.times is distinct from given_minor)
+union all
 select key, 'still pending at the end', least_minor, null, times from booked where not done
