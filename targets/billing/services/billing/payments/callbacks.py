@@ -8,16 +8,18 @@ reconciliation finds it in the PSP's statement: no money moves back because of a
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 from uuid import UUID
 
 from aiohttp import web
 
-from billing.common import Database, Log, Metrics, Problem, Record, text_field, whole_number
+from billing.common import Bell, Database, Log, Metrics, Problem, Record, text_field, whole_number
 from billing.payments.cashier import Cashier
 from billing.payments.refunds import Refund, Refunds
 from billing.payments.store import PAYMENT, Payment, PaymentStore, payment_of
@@ -27,15 +29,24 @@ SIGNATURE = "X-Signature"
 Told = Literal["captured", "voided", "refunded"]
 Bearing = Literal["settle", "close", "refunded", "known", "contradicts"]
 
-# Kept, and in the same round trip what we know of the payment.
+GATHER_S = 0.04  # a PSP can wait, and a commit for each would be one for every payment
+BATCH = 200
+
+# Kept, and in the same round trip what we know of each payment, by the place in the batch.
 _KEEP = f"""
-with kept as (
-  insert into psp_callback (psp, callback_id, event, key, amount_minor) values ($1, $2, $3, $4, $5)
-  on conflict (psp, callback_id) do update set copies = psp_callback.copies + 1)
-select {PAYMENT}, p.state, p.psp as channel, a.state as attempt,
+with given as (
+  select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[])
+    with ordinality g (psp, callback_id, event, key, amount_minor, payment_id, place)),
+kept as (
+  insert into psp_callback (psp, callback_id, event, key, amount_minor, copies)
+  select distinct on (psp, callback_id) psp, callback_id, event, key, amount_minor,
+         count(*) over (partition by psp, callback_id) from given
+  on conflict (psp, callback_id) do update set copies = psp_callback.copies + excluded.copies)
+select g.place, {PAYMENT}, p.state, p.psp as channel, a.state as attempt,
        r.id as refund_id, r.key as refund_key, r.psp as refund_psp, r.state as refund_state
-from payment p left join psp_attempt a on a.payment_id = p.id and a.psp = $1
-left join refund r on r.payment_id = p.id where p.id = $6::uuid"""
+from given g join payment p on p.id = g.payment_id
+left join psp_attempt a on a.payment_id = p.id and a.psp = g.psp
+left join refund r on r.payment_id = p.id"""
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def parse(body: Any) -> Callback:
 
 
 class Callbacks:
-    """The route ``/psp/callback``."""
+    """The route ``/psp/callback``; ``run`` keeps what it hears, many in one statement."""
 
     def __init__(
         self,
@@ -131,6 +142,8 @@ class Callbacks:
         self._key = key
         self._metrics = metrics
         self._log = log
+        self._waiting: list[tuple[Callback, asyncio.Future[Books | None]]] = []
+        self._bell = Bell()
 
     async def hear(self, request: web.Request) -> web.Response:
         content = await request.read()
@@ -160,17 +173,45 @@ class Callbacks:
         return means
 
     async def _keep(self, callback: Callback) -> Books | None:
-        row = await self._database.fetchrow(
+        """What we know of its payment, once it is kept with those that came at the same time."""
+        kept: asyncio.Future[Books | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((callback, kept))
+        self._bell.ring()
+        return await kept
+
+    async def run(self) -> None:
+        while True:
+            await self._bell.wait(1.0)
+            await asyncio.sleep(GATHER_S)
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                await self._keep_batch(batch)
+
+    async def _keep_batch(self, batch: Sequence[tuple[Callback, asyncio.Future[Books | None]]]) -> None:
+        """Whatever goes wrong is each one's answer: its PSP sends it again."""
+        try:
+            books = await self._store_batch([callback for callback, _ in batch])
+        except Exception as error:
+            for _, kept in batch:
+                if not kept.done():
+                    kept.set_exception(error)
+            return
+        for place, (_, kept) in enumerate(batch, start=1):
+            if not kept.done():
+                kept.set_result(books.get(place))
+
+    async def _store_batch(self, callbacks: Sequence[Callback]) -> dict[int, Books]:
+        rows = await self._database.fetch(
             _KEEP,
-            callback.psp,
-            callback.callback_id,
-            callback.event,
-            callback.key,
-            callback.amount_minor,
-            callback.payment_id,
+            [callback.psp for callback in callbacks],
+            [callback.callback_id for callback in callbacks],
+            [callback.event for callback in callbacks],
+            [callback.key for callback in callbacks],
+            [callback.amount_minor for callback in callbacks],
+            [callback.payment_id for callback in callbacks],
             attempts=2,
         )
-        return None if row is None else _books(row)
+        return {row["place"]: _books(row) for row in rows}
 
 
 def _books(row: Record) -> Books:

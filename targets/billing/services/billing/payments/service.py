@@ -159,5 +159,6 @@ def main() -> None:
         service.background(f"watch {psp.name}", psp.watch)
     service.background("resolver", resolver.run)
     service.background("refunds", refunds.run)
+    service.background("call-backs", callbacks.run)
     service.background("reconciliation", reconciliation(service, PSPS).run)
     service.run()
