@@ -53,13 +53,13 @@ with r as (update refund set state = 'done', done_at = clock_timestamp()
            select $2::uuid, 'payment.refunded', $3::jsonb from r)
 select count(*) from r"""
 
-# Whose turn has come, by leave of the gate; the pauses grow to 8 s.
+# Whose turn has come, by leave of the gate; the pauses grow to 4 s.
 _DUE = f"""
 with gate as materialized (select public.admit('money') as epoch),
      due as (select id from refund, gate where state = 'pending' and next_try_at <= clock_timestamp()
              order by next_try_at limit $1 for update of refund skip locked)
 update refund r set epoch = gate.epoch, tries = r.tries + 1,
-       next_try_at = clock_timestamp() + (1 - random() / 2) * interval '0.5 s' * 2 ^ least(r.tries, 4)
+       next_try_at = clock_timestamp() + (1 - random() / 2) * interval '0.5 s' * 2 ^ least(r.tries, 3)
 from gate, due, payment p where r.id = due.id and p.id = r.payment_id
 returning r.id as refund_id, r.key as refund_key, r.psp, r.state, {PAYMENT}"""
 
