@@ -158,6 +158,14 @@ class Settled(Frozen):
     sql: str
 
 
+class Pending(Frozen):
+    """No work is pending when this answers 200 with ``{"pending": 0}``: what stands in no database."""
+
+    name: str
+    service: str
+    endpoint: Endpoint
+
+
 class Probe(Frozen):
     """Sampled twice a second during the run into ``samples`` under ``name``."""
 
@@ -214,6 +222,7 @@ class TargetSpec(Frozen):
     python_path: tuple[str, ...] = (".",)
     max_subscribers: int = 1000
     settled: tuple[Settled, ...] = ()
+    pending: tuple[Pending, ...] = ()
     sql: SqlSource | None = None
     witness_logs: tuple[WitnessLog, ...] = ()
     probes: tuple[Probe, ...] = ()

@@ -80,7 +80,7 @@ def _outside(
     counts: dict[str, int] = {}
     asker = Asker(spec, runtime)
     try:
-        counts.update(pending_work(spec, asker))
+        counts.update(pending_work(spec, runtime, asker))
     finally:
         asker.close()
     for log in spec.witness_logs:

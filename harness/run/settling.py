@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from harness.experiment.target import TargetSpec
+import requests
+
+from harness import out_of_band
+from harness.experiment.target import Pending, TargetSpec
 from harness.run.database import Asker
 from harness.target.runtime import Runtime
 
 POLL_S = 0.25
-UNASKED = -1  # among the counts: the database could not be asked
+PENDING_TIMEOUT_S = 2.0
+UNASKED = -1  # among the counts: whoever knows could not be asked
 QUIET_POLLS = 2  # in a row: work may hop from one table to the next between two looks
 
 
@@ -33,7 +37,7 @@ def wait_settled(
     try:
         while True:
             look()
-            pending = pending_work(spec, asker)
+            pending = pending_work(spec, runtime, asker)
             quiet = 0 if pending else quiet + 1
             if quiet >= QUIET_POLLS:
                 return time.time_ns(), {}
@@ -47,7 +51,7 @@ def wait_settled(
         asker.close()
 
 
-def pending_work(spec: TargetSpec, asker: Asker) -> dict[str, int]:
+def pending_work(spec: TargetSpec, runtime: Runtime, asker: Asker) -> dict[str, int]:
     """What is pending now, by name; -1: could not be asked."""
     counts: dict[str, int] = {}
     for query in spec.settled:
@@ -55,4 +59,18 @@ def pending_work(spec: TargetSpec, asker: Asker) -> dict[str, int]:
         count = int(str(answer)) if answer is not None else UNASKED
         if count:
             counts[query.name] = count
+    for one in spec.pending:
+        if count := _told(runtime, one):
+            counts[one.name] = count
     return counts
+
+
+def _told(runtime: Runtime, one: Pending) -> int:
+    """How much is pending by a service's own word; UNASKED for whatever is no such word."""
+    url = f"http://{runtime.address(one.service, one.endpoint.port)}{one.endpoint.path}"
+    try:
+        answer = out_of_band.ask(one.endpoint.method, url, timeout_s=PENDING_TIMEOUT_S)
+        count = answer.json()["pending"] if answer.status_code == 200 else UNASKED
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        return UNASKED
+    return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else UNASKED

@@ -264,6 +264,7 @@ class WrittenTarget(Written):
     jobs: dict[str, Any] = Field(default_factory=dict)
     moments: dict[str, Any] = Field(default_factory=dict)
     settled: dict[str, Text] = Field(default_factory=dict)
+    pending: dict[str, Any] = Field(default_factory=dict)
     evidence: WrittenEvidence = WrittenEvidence()
     probes: dict[str, Any] = Field(default_factory=dict)
     measures: dict[str, Name] = Field(default_factory=dict)

@@ -161,9 +161,10 @@ class _Checker:
         for name, job in spec.jobs.items():
             at = (_X, "jobs", name)
             self._endpoint(job.service, job.endpoint.port, (*at, "service"), (*at, "port"))
-        for probe in spec.probes:
-            at = (_X, "probes", probe.name)
-            self._endpoint(probe.service, probe.endpoint.port, (*at, "service"), (*at, "port"))
+        for part, asked in (("probes", spec.probes), ("pending", spec.pending)):
+            for one in asked:
+                at = (_X, part, one.name)
+                self._endpoint(one.service, one.endpoint.port, (*at, "service"), (*at, "port"))
         for log in spec.witness_logs:
             at = (_X, "evidence", "witnesses", log.service)
             self._endpoint(log.service, log.endpoint.port, at, (*at, "port"))

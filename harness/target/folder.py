@@ -114,6 +114,7 @@ class _Reader:
         jobs = self._each(compose.WrittenCall, written.jobs, (*at, "jobs"))
         moments = self._each(compose.WrittenMoment, written.moments, (*at, "moments"))
         probes = self._each(compose.WrittenCall, written.probes, (*at, "probes"))
+        pending = self._each(compose.WrittenCall, written.pending, (*at, "pending"))
         witnesses = self._each(
             compose.WrittenWitness, written.evidence.witnesses, (*at, "evidence", "witnesses")
         )
@@ -130,6 +131,10 @@ class _Reader:
                 name: spec_of.Job(service=one.service, endpoint=_endpoint(one)) for name, one in jobs.items()
             },
             moments={name: spec_of.Moment(sql=one.sql) for name, one in moments.items()},
+            pending=tuple(
+                spec_of.Pending(name=name, service=one.service, endpoint=_endpoint(one))
+                for name, one in pending.items()
+            ),
             probes=tuple(
                 spec_of.Probe(name=name, service=one.service, endpoint=_endpoint(one))
                 for name, one in probes.items()

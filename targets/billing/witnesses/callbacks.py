@@ -77,6 +77,11 @@ class Callbacks:
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 
+    @property
+    def pending(self) -> int:
+        """How many have yet to go out, or to be answered."""
+        return len(self._sending)
+
     async def run(self, _: web.Application) -> AsyncIterator[None]:
         """Until the application ends. What is unsent then is lost, as with a provider that has gone."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))

@@ -225,6 +225,11 @@ def main() -> None:
     callbacks = Callbacks(name, os.environ["CALLBACK_URL"], os.environ["CALLBACK_KEY"], log)
     book = Book(log, callbacks.tell)
     app.add_routes(Provider(book, AnswerTime(f"{name}/7", 0.005, 0.015)).routes())
+
+    async def pending(_: web.Request) -> web.Response:
+        return web.json_response({"pending": callbacks.pending})
+
+    app.add_routes([web.get("/pending", pending)])
     app.cleanup_ctx.append(callbacks.run)
     serve(app)
 
