@@ -68,15 +68,18 @@ judged as (
   from joined),
 taken as (
   select file, count(*) as records, count(*) filter (raw > 0) as kept from judged where file is not null group by file),
-lines_kept as (select file, count(*) as malformed from mediation.malformed_line group by file)
+kept_lines as (select file, count(*) as malformed from mediation.malformed_line group by file),
+files_judged as (
+  select f.file, t.kept, m.malformed, case
+    when t.kept not in (0, t.records) then 'half of a file was taken'
+    when f.answered <> t.records then 'another number of records was told as accepted'
+    when t.kept = 0 and (c.name is not null or m.malformed > 0) then 'its name or a line of it was kept, its records were not'
+    when t.kept > 0 and coalesce(m.malformed, 0) <> (f.detail->>'malformed')::bigint then 'not each malformed line of it is kept aside'
+    when t.kept > 0 and (c.accepted, c.malformed, c.records) is distinct from
+         (t.records, (f.detail->>'malformed')::bigint, (f.detail->>'lines')::bigint) then 'its own account of its lines is wrong'
+  end as problem
+  from files f join taken t using (file) left join kept_lines m using (file) left join mediation.cdr_file c on c.name = f.file)
 select key as subject, problem, file, raw, live, suspended, ratings, debits, credits, live_minor, debited_minor
 from judged where problem is not null
 union all
-select f.file, case when t.kept not in (0, t.records) then 'half of a file was taken'
-                    when coalesce(m.malformed, 0) <> if(t.kept = 0, 0, (f.detail->>'malformed')::bigint)
-                      then 'not each malformed line of it is kept aside'
-                    else 'another number of records was told as accepted' end,
-       f.file, t.kept, null, m.malformed, null, null, null, null, null
-from files f join taken t using (file) left join lines_kept m using (file)
-where t.kept not in (0, t.records) or coalesce(m.malformed, 0) <> if(t.kept = 0, 0, (f.detail->>'malformed')::bigint)
-   or f.answered <> t.records
+select file, problem, file, kept, null, malformed, null, null, null, null, null from files_judged where problem is not null
