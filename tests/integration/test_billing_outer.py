@@ -268,7 +268,10 @@ def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
     told = [line["record_id"] for line in partner.lines() if line["event"] == "nrtrde_record"]
     assert sorted(told) == sorted(f"{prefix}-{n}" for n in [*range(250), 500])
     check_inbound_rules(roaming, rows, period)
+    check_disputed(roaming, partner, rows, period)
     assert roaming.stop() == 0
+    for table in ("netting", "settlement", "settlement_run"):  # nobody will ever agree to it
+        rows(f"delete from roaming.{table} where period = %s returning 1", f"{period}-later")
 
 
 def test_a_settlement_takes_what_came_before_it_and_was_committed_after(
@@ -294,6 +297,20 @@ def test_a_settlement_takes_what_came_before_it_and_was_committed_after(
     for table in ("tap_event", "tap_file", "settlement_run"):
         rows(f"delete from roaming.{table} where period = %s returning 1", period)
     assert taken == [(period,)]
+
+
+def check_disputed(roaming: Process, partner: Process, rows: Callable[..., list[Any]], period: str) -> None:
+    """The file of ``check_inbound_rules`` is none of the partner's: that stays open; other periods go on."""
+    later = f"{period}-later"
+    assert send(roaming, f"/settlements/{later}", {}) == 202
+    disputed = "select state, payable_minor, their_payable_minor from roaming.netting where period = %s"
+    eventually("it is disputed", lambda: rows(disputed, later) == [("disputed", 9, 0)])
+    other = f"{roaming.url}/settlements/{period}-other"
+    eventually("another period ends", lambda: requests.post(other, timeout=5).status_code == 200)
+    assert requests.post(f"{roaming.url}/settlements/{later}", timeout=5).json()["state"] == "netting"
+    assert any(line["event"] == "netting_disputed" for line in partner.lines())
+    netted = "select 1 from roaming.outbox where subject = 'settlement.netted' and payload->>'period' = %s"
+    assert not rows(netted, later)
 
 
 def check_inbound_rules(roaming: Process, rows: Callable[..., list[Any]], period: str) -> None:
