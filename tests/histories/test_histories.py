@@ -15,7 +15,7 @@ from harness.check.invariants import Found, parse_invariant, run_invariant
 from tests.histories.history import BILLING, HERE, edited, evidence, target_spec
 
 INVARIANTS = sorted(file.stem for file in (BILLING / "invariants").glob("*.sql"))
-PRESENT = {*target_spec().operation_kinds, *target_spec().jobs, "maintenance", "lockdown"}
+PRESENT = {*target_spec().operation_kinds, *target_spec().jobs, "crash", "maintenance", "lockdown"}
 
 
 def cases() -> list[Any]:
