@@ -14,7 +14,7 @@ with parts(kind, component) as (values
   ('balance', 'charging'), ('charge', 'charging'), ('spree', 'charging'), ('session', 'charging'), ('roaming_auth', 'charging'),
   ('usage', 'mediation'), ('usage_file', 'mediation'), ('usage_report', 'mediation'), ('roaming', 'mediation')),
 tried as (
-  select o.*, p.component from operations o join parts p using (kind) where invoked_ns is not null),
+  select o.*, p.component from operations o join parts p using (kind) where attempts > 0),
 outages as (select *, (ended_at_ns - began_at_ns) as length_ns from edge.outage where ended_at_ns is not null),
 owed as (
   select u.id || ':' || a.subscriber as reference, u.id as outage_id, a.subscriber,

@@ -34,7 +34,7 @@ blind as (
     and fault not in ('maintenance', 'lockdown')),
 seconds as (
   select intended_ns // 1_000_000_000 as second, count(*) as due, count(*) filter (outcome = 'ok') as ok
-  from operations where kind in (select kind from functions where function in ('payments', 'invoices')) group by all),
+  from operations where attempts > 0 and kind in (select kind from functions where function in ('payments', 'invoices')) group by all),
 bad as (
   select second, second - row_number() over (order by second) as run from seconds where due >= 3 and ok < 0.5 * due),
 broken as (
