@@ -4,7 +4,7 @@
 -- needs: select count(*) from charging.reservation where state <> 'open'
 --
 -- Posted, released or expired, finally none open; no more used or charged than was reserved; none expired before
--- its time. By the ledger, reservation by reservation: what was held went to revenue as far as it was charged and
+-- its time; one grant for each request. By the ledger, reservation by reservation: what was held went to revenue as far as it was charged and
 -- back for the rest, once. By the clients: what was granted to them was reserved.
 with moved as (
   select t.reference, min(t.key) as session_id, count(*) filter (t.kind = 'reserve') as reserves,
@@ -41,6 +41,9 @@ from charging.reservation where state <> 'open' and (state = 'posted') <> (used_
 union all
 select session_id, 'it expired before its time', id, held_minor, null
 from charging.reservation where state = 'expired' and ended_at_ns < expires_at_ns - 50_000_000
+union all
+select session_id, 'one request was granted twice', min(id), null, count(*)
+from charging.reservation where epoch is not null group by session_id, request_number having count(*) > 1
 union all
 select session_id, 'the ledger has no such reservation', reservation_id, reserved_minor, posted_minor + released_minor
 from books where reservation_id is null
