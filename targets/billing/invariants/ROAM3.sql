@@ -49,6 +49,9 @@ union all
 select d.reference, 'the partner did not agree exactly once to its netting', d.owed_minor, null, coalesce(times, 0)
 from due d left join agreed using (reference) where coalesce(times, 0) <> 1
 union all
+select d.reference, 'we do not keep that its netting is agreed', d.owed_minor, null, null
+from due d anti join (select period || ':' || partner as reference from roaming.netting where state = 'agreed') using (reference)
+union all
 select coalesce(d.reference, e.reference), 'its netting has not exactly one event', d.owed_minor, null, coalesce(events, 0)
 from due d full join told e using (reference)
 where coalesce(events, 0) <> 1 or (d.reference is null and not exists (select 1 from agreed a where a.reference = e.reference))
