@@ -13,7 +13,8 @@
 -- the charges acknowledged by that instant; at least the opening balance less the charges, refunds,
 -- usage and grants invoked until it ended. Usage at the highest price of any list, twice where records are
 -- rated anew. What no client knows beforehand (the worth of a voucher, a compensation, a reversal) is the ledger's.
--- By its age: with nothing broken or recovering, a read is at most 3 s old (the replica may lag 2 s).
+-- By its age: with nothing broken or recovering, a read is at most 3 s old (the replica may lag 2 s). So it is
+-- from 2 s after that on: who has just come back may look for the primary for a second.
 -- And an answer that says ok has a balance in it.
 with reads as (
   select seq, id, 'sub:' || subscriber || ':main' as account_id, subscriber, result as balance_minor,
@@ -100,7 +101,7 @@ select id, 'outside what clients'' operations allow', account_id, balance_minor,
 from bounded where balance_minor not between least_minor and most_minor
 union all
 select id, 'too old, though nothing was broken', account_id, balance_minor, version, as_of_ns, null, invoked_ns
-from reads, trouble where as_of_ns < invoked_ns - 3_000_000_000 and not coalesce(invoked_ns between from_ns and to_ns, false)
+from reads, trouble where as_of_ns < invoked_ns - 3_000_000_000 and not coalesce(invoked_ns between from_ns and to_ns + 2_000_000_000, false)
 union all
 select id, 'answered ok, without a balance', 'sub:' || subscriber || ':main', null, null, null, null, invoked_ns
 from operations where kind = 'balance' and outcome = 'ok' and result is null

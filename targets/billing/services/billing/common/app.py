@@ -65,7 +65,7 @@ class Service:
         self._consumers: list[Consumer] = []
         self._tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
-        self._database_answers = False
+        self._database_answers: bool | None = None  # None: not known yet
         self._in_flight = 0
         self._draining = False
         self.metrics.gauge("in_flight", lambda: self._in_flight)
@@ -118,8 +118,8 @@ class Service:
 
     @property
     def database_answers(self) -> bool:
-        """Whether the database answered when last asked, at most 1.5 s ago."""
-        return self._database_answers
+        """Whether the database answered when last asked, at most 1.5 s ago. True before that."""
+        return self._database_answers is not False
 
     # -- HTTP ---------------------------------------------------------------------------------
 
