@@ -50,13 +50,15 @@ def test_a_billing_run_killed_half_way_bills_everyone_once(
     eventually("the stream is there", lambda: "broker.connects" in metrics(invoicing))
     customers = [5 * n for n in range(1, 31)]
     usage = [used(f"{mark}-{n}-{i}", n, 10 + i) for n in customers for i in range(3)]
-    prepaid = used(f"{mark}-prepaid", 7, 99)
+    prepaid = used(f"{mark}-prepaid", 7, 99, event_id=str(uuid.uuid4()))
     odd = used(f"{mark}-odd", 5, 99, currency="USD")
     nothing = used(f"{mark}-free", 895, 40), used(f"{mark}-free", 895, 40, subject="cdr.reversed", rating=1)
     again = used(f"{mark}-5-0", 5, 10, subject="cdr.reversed", rating=1), used(f"{mark}-5-0", 5, 4, rating=2)
     publish(nats_url, prepaid, *usage, *usage[:9], *nothing, *again)
     mine = "select record_id from invoicing.item where record_id like %s"
     eventually("all items are in", lambda: len(rows(mine, f"{mark}-%")) == 90 + 4)
+    dealt_with = "select from invoicing.inbox where event_id = %s"
+    eventually("the prepaid one is dealt with", lambda: rows(dealt_with, prepaid[1]["event_id"]))
     assert not rows(mine, f"{mark}-prepaid")
 
     billed = "select number, subscriber, total_minor from invoicing.invoice where period = %s order by number"
@@ -65,7 +67,7 @@ def test_a_billing_run_killed_half_way_bills_everyone_once(
         assert bill(invoicing.url, period).status_code == 202
         eventually("the first batch is billed", lambda: rows(billed, period))
         invoicing.kill()
-        other.execute("insert into item values (%s, 1, 'usage', 10, 'data', 1, 77)", [f"{mark}-late"])
+        other.execute("insert into item values (%s, 1, 'usage', 120, 'data', 1, 77)", [f"{mark}-late"])
     assert len(rows(billed, period)) == 20
     invoicing.start()
     done = eventually(
