@@ -19,7 +19,7 @@ order by received_at limit {EVENTS_PER_FILE} for update"""
 _REJECTED = f"""
 select {EVENT} from tap_event
 where partner = $1 and direction = 'out' and file_id is null and period = $2
-order by record_id limit {EVENTS_PER_FILE} for update"""
+order by received_at limit {EVENTS_PER_FILE} for update"""
 _NEXT_SEQUENCE = """
 select coalesce(max(sequence), 0) + 1 from tap_file where partner = $1 and direction = 'out'"""
 _NEW_FILE = """
