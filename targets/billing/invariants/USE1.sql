@@ -83,3 +83,6 @@ select key as subject, problem, file, raw, live, suspended, ratings, debits, cre
 from judged where problem is not null
 union all
 select file, problem, file, kept, null, malformed, null, null, null, null, null from files_judged where problem is not null
+union all
+select c.name, 'nobody sent this file', c.name, null, null, c.malformed, null, null, null, null, null
+from mediation.cdr_file c anti join files f on f.file = c.name
