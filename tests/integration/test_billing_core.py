@@ -397,7 +397,10 @@ def test_what_cannot_be_applied_is_parked_and_can_be_replayed(stack: Stack) -> N
     parked = "select count(*) from charging.dead_letter where attempts = 8 and replayed_at is null"
     eventually("both poisoned events are parked", lambda: stack.count(parked) == 2, within_s=12)
     mine, event_id = key(), str(uuid4())
-    fields = {"payment_id": mine, "key": mine, "subscriber": SUBSCRIBER, "amount_minor": 50, "psp": "psp_a"}
+    fields = {
+        "payment_id": mine, "key": mine, "subscriber": SUBSCRIBER, "amount_minor": 50, "psp": "psp_a",
+        "kind": "topup",
+    }  # fmt: skip
     stack.database.execute(
         """insert into charging.dead_letter (event_id, consumer, subject, payload, attempts, error)
            values (%s, 'charging', 'payment.settled', %s, 8, 'a bug since mended')""",
