@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+ReportKind = Literal["update", "terminate"]
+
 
 @dataclass(frozen=True)
 class Debit:
@@ -39,7 +41,7 @@ class Initial:
 class Report:
     """Units that a session has used since its last report; an update asks for more, a terminate ends it."""
 
-    kind: Literal["update", "terminate"]
+    kind: ReportKind
     session_id: str
     number: int
     fingerprint: str

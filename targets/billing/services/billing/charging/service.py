@@ -12,7 +12,7 @@ from billing.charging import events
 from billing.charging.balance import Balances, Read, Source, beat
 from billing.charging.expiry import Expiry
 from billing.charging.reconciliation import reconciliation
-from billing.charging.requests import Debit, Initial, Report, Request
+from billing.charging.requests import Debit, Initial, Report, ReportKind, Request
 from billing.charging.roamers import Roamers
 from billing.charging.till import Till
 from billing.common import (
@@ -114,7 +114,7 @@ def _initial(body: dict[str, Any]) -> Initial:
     return Initial(session_id, fingerprint("initial", named), subscriber, service, requested)
 
 
-def _report(kind: Any, body: dict[str, Any], units: dict[str, int]) -> Report:
+def _report(kind: ReportKind, body: dict[str, Any], units: dict[str, int]) -> Report:
     number = whole_number(body, "request_number", at_least=1)
     if number >= 2**31:
         raise Problem(400, "malformed body", f"request_number {number} is too large")

@@ -32,10 +32,11 @@ Send = Callable[[web.Request], Awaitable[web.Response]]
 def choice_of(settings: Settings) -> Choice:
     """FAILURE_HANDLING, or the default."""
     chosen = settings.environment.get("FAILURE_HANDLING", "retry-and-terminate")
-    for choice in get_args(Choice):
+    choices: tuple[Choice, ...] = get_args(Choice)
+    for choice in choices:
         if chosen == choice:
-            return choice  # type: ignore[no-any-return]
-    raise SystemExit(f"FAILURE_HANDLING must be one of {get_args(Choice)}, not {chosen!r}")
+            return choice
+    raise SystemExit(f"FAILURE_HANDLING must be one of {', '.join(choices)}, not {chosen!r}")
 
 
 class FailureHandling:
