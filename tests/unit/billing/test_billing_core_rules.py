@@ -222,9 +222,9 @@ class Clock:
         return self.now
 
 
-def visits(component: Component, good: int, bad: int) -> None:
+def visits(component: Component, good: int, bad: int, method: str = "POST") -> None:
     for number in range(good + bad):
-        with component.visit() as visit:
+        with component.visit(method) as visit:
             visit.good = number < good
 
 
@@ -247,10 +247,17 @@ def test_a_component_s_colour_follows_its_traffic_and_its_probes() -> None:
     assert component.colour() == "green"
 
 
+def test_questions_that_are_answered_do_not_make_up_for_payments_that_are_not_taken() -> None:
+    component = Component(Clock())
+    visits(component, good=0, bad=10)
+    visits(component, good=200, bad=0, method="GET")
+    assert component.colour() == "red"
+
+
 def test_requests_that_hang_count_before_they_end() -> None:
     clock = Clock()
     component = Component(clock)
-    hanging = [component.visit() for _ in range(5)]
+    hanging = [component.visit("POST") for _ in range(5)]
     for visit in hanging:
         visit.__enter__()
     assert component.colour() == "green"

@@ -42,7 +42,7 @@ class Upstream:
         content = await request.read()
         headers = {name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers}
         self._metrics.add(f"{self.name}.attempts")
-        with self._component.visit() as visit:
+        with self._component.visit(request.method) as visit:
             try:
                 answer, body = await self._exchange(request, content, headers)
                 visit.good = self._served(answer.status, body)

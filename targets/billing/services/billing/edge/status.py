@@ -1,7 +1,8 @@
 """Is each component well? Judged from what its traffic meets and from probes, over the last seconds.
 
 Red: two probes in a row failed, or fewer than half of the requests went well. Yellow: fewer than 95 % did.
-A request that has waited longer than SLOW_S counts as bad already, before it ends.
+A request that has waited longer than SLOW_S counts as bad already, before it ends. Each HTTP method is judged by
+itself, and the worst counts: questions that are answered do not make up for payments that are not taken.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 from billing.common import CallFailed, HttpClient
@@ -37,14 +38,13 @@ class Visit:
         self.good = False
 
 
-class Component:
-    """What edge has seen of one service lately. ``clock`` in seconds, monotonic."""
+class Traffic:
+    """Requests of one sort, lately. ``clock`` in seconds, monotonic."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._ended: deque[tuple[float, bool]] = deque()
         self._open: set[Visit] = set()
-        self._probes_failed = 0
 
     @contextmanager
     def visit(self) -> Iterator[Visit]:
@@ -57,9 +57,6 @@ class Component:
             now = self._clock()
             self._ended.append((now, visit.good and now - visit.began <= SLOW_S))
 
-    def probed(self, well: bool) -> None:
-        self._probes_failed = 0 if well else self._probes_failed + 1
-
     def colour(self) -> Colour:
         now = self._clock()
         while self._ended and self._ended[0][0] < now - WINDOW_S:
@@ -67,9 +64,29 @@ class Component:
         late = sum(1 for visit in self._open if now - visit.began > SLOW_S)
         total = len(self._ended) + late
         good = sum(well for _, well in self._ended)
-        if self._probes_failed >= 2 or (total >= FEW and good < 0.5 * total):
+        if total < FEW or good >= 0.95 * total:
+            return "green"
+        return "red" if good < 0.5 * total else "yellow"
+
+
+class Component:
+    """What edge has seen of one service lately. ``clock`` in seconds, monotonic."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._traffic: dict[str, Traffic] = {}  # by method
+        self._probes_failed = 0
+
+    def visit(self, method: str) -> AbstractContextManager[Visit]:
+        return self._traffic.setdefault(method, Traffic(self._clock)).visit()
+
+    def probed(self, well: bool) -> None:
+        self._probes_failed = 0 if well else self._probes_failed + 1
+
+    def colour(self) -> Colour:
+        if self._probes_failed >= 2:
             return "red"
-        return "yellow" if total >= FEW and good < 0.95 * total else "green"
+        return worst([traffic.colour() for traffic in self._traffic.values()])
 
 
 async def watch(component: Component, client: HttpClient) -> None:
