@@ -1,8 +1,8 @@
 """Is each component well? Judged from what its traffic meets and from probes, over the last seconds.
 
 Red: two probes in a row failed, or fewer than half of the requests went well. Yellow: fewer than 95 % did.
-A request that has waited longer than SLOW_S counts as bad already, before it ends. Each HTTP method is judged by
-itself, and the worst counts: questions that are answered do not make up for payments that are not taken.
+A request that has waited longer than SLOW_S counts as bad already, before it ends. Each HTTP method is
+judged by itself, and the worst counts: answered questions do not make up for payments that are not taken.
 """
 
 from __future__ import annotations
