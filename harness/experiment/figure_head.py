@@ -18,7 +18,7 @@ from harness.experiment.sql_head import head_of, names_in
 Unit = Literal["minor", "count", "percent", "s", "minor_s", "score"]
 """``minor``: money in minor units; ``minor_s``: money x the seconds that it was late."""
 
-GROUPS = ("payments", "usage and charging", "settlement", "customers", "other")
+GROUPS = ("payments", "usage and charging", "settlement", "books", "customers", "other")
 MUST = ("id", "title", "unit")
 KEYS = (*MUST, "applies", "group", "model")
 _ID = re.compile(r"[a-z][a-z0-9_]{0,60}")
