@@ -45,7 +45,8 @@ class Process:
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / f"{module}.log"
         path = f"{BILLING / 'services'}{os.pathsep}{BILLING}"
-        own = {"LISTEN": self.url.removeprefix("http://"), "PYTHONPATH": path}
+        nobody = {"CALLBACK_KEY": "no-secret", "CALLBACK_URL": "http://127.0.0.1:9"}
+        own = {"LISTEN": self.url.removeprefix("http://"), "PYTHONPATH": path, **nobody}
         self._environment = {"PATH": os.environ["PATH"], **own, **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
