@@ -146,7 +146,8 @@ def test_what_is_given_back_is_given_back_once_and_told(stack: Stack) -> None:
 
 
 def test_a_lockdown_is_kept_by_every_channel_and_by_the_refunds_worker(stack: Stack) -> None:
-    before, mine = key(), key()
+    before, mine, receipt = key(), key(), key()
+    assert stack.hand_in(receipt, at="payments").status_code == 200
     payment_id = stack.top_up(700, before, at="payments").json()["payment_id"]
     psp = stack.count("select psp from payments.payment where id = %s", payment_id).replace("_", "-")
     stack.signal(psp, signal.SIGKILL)
@@ -160,11 +161,12 @@ def test_a_lockdown_is_kept_by_every_channel_and_by_the_refunds_worker(stack: St
         refused = [
             stack.top_up(500, key(), at="payments"),
             stack.redeem("V-00010", key(), at="payments"),
-            stack.hand_in(key(), at="payments"),
+            stack.hand_in(key(), receipt, at="payments"),
             stack.give_back(payment_id, key(), at="payments"),
         ]
         assert [(a.status_code, a.headers.get("Retry-After")) for a in refused] == [(503, "5")] * 4
         assert stack.top_up(700, before, at="payments").status_code == 201, "what was done is said"
+        assert stack.hand_in(receipt, at="payments").json()["duplicates"] == [receipt]
         tries = stack.count("select tries from payments.refund where key = %s", mine)
         time.sleep(2.5)  # in which the worker would have asked twice
         assert stack.count("select tries from payments.refund where key = %s", mine) == tries
