@@ -54,7 +54,7 @@ OVERALL: Mapping[str, FigureNote] = {
         title="Subscribers with an operation that was not ok", unit="count", group="customers"
     ),
     "compensation_minor": FigureNote(
-        title="Compensation due for unserved minutes", unit="minor", group="customers"
+        title="Unserved minutes of subscribers, at the tariff", unit="minor", group="customers"
     ),
 }
 Told = tuple[dict[str, float | None], dict[str, FigureNote]]

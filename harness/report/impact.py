@@ -7,14 +7,17 @@ said with its reason.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from harness.check.figures import NULL
 from harness.check.impact import FUNCTION_FIGURES
 from harness.check.verdict import FigureNote, Verdict
 from harness.experiment.figure_head import GROUPS, Unit
 from harness.report import words
 
 UNSAID = "cannot be said"
+WHOLE = 100.0  # percent
+MONEY = "_minor"
 # Of figures that an older verdict has no notes on: by the end of the name, the longer ends first.
 _UNIT_BY_END: Mapping[str, Unit] = {
     "_minor_s": "minor_s",
@@ -26,7 +29,10 @@ _UNIT_BY_END: Mapping[str, Unit] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One figure. ``reason``: why it cannot be said. ``nothing``: it is 0, so nothing happened."""
+    """One figure. ``reason``: why it cannot be said.
+
+    ``nothing``: it is 0, or there was nothing that it could be counted from, so nothing happened.
+    """
 
     title: str
     text: str
@@ -37,30 +43,75 @@ class Line:
 
 @dataclass(frozen=True)
 class FunctionTable:
-    """``heads`` stand over the figures; a row is a function with a figure, or None, for each.
+    """``heads`` stand over the figures. A row is a function with a figure, or None, for each; worst first.
 
-    ``unsaid``: one sentence for each reason for which some of them cannot be said.
+    ``unsaid``: one sentence for each reason for which some of them cannot be said. ``untouched``: functions
+    that were asked for something, and served it all in time.
     """
 
     heads: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Line | None, ...]], ...]
     unsaid: tuple[str, ...] = ()
+    untouched: tuple[str, ...] = ()
 
 
 def function_table(verdict: Verdict, *, brief: bool = False) -> FunctionTable:
-    """What is counted for each function; without columns that no function has.
+    """What is counted for each function to which something happened; without columns that none of them has.
 
-    ``brief``: also without those in which all of them have 0.
+    ``brief``: also without columns in which all of them have 0; money stands under the number of operations
+    that it belongs to, as the second line of one figure.
     """
+    all_lines, worst_first = _by_function(verdict)
+    untouched = [name for name in worst_first if _untouched(verdict, name)]
+    found = {name: all_lines[name] for name in worst_first if name not in untouched}
+    if brief:
+        found = {name: _paired(lines) for name, lines in found.items()}
+    used = {key for lines in found.values() for key, line in lines.items() if not (brief and line.nothing)}
+    keys = [key for key in FUNCTION_FIGURES if key in used]
+    rows = tuple((name, tuple(lines.get(key) for key in keys)) for name, lines in found.items())
+    heads = tuple(FUNCTION_FIGURES[key][0] + _also_money(key, found) for key in keys)
+    return FunctionTable(heads, rows, _unsaid(found), tuple(sorted(untouched)))
+
+
+def _also_money(key: str, found: Mapping[str, Mapping[str, Line]]) -> str:
+    return "\nvalue" if any(key in lines and "\n" in lines[key].text for lines in found.values()) else ""
+
+
+def _by_function(verdict: Verdict) -> tuple[dict[str, dict[str, Line]], list[str]]:
+    """The figures of each function; and the functions, the least available first."""
     found: dict[str, dict[str, Line]] = {}
     for name, note in _noted(verdict):
         if note.function is not None:
             key = name.removeprefix(f"{note.function}_")
             found.setdefault(note.function, {})[key] = _line(verdict.impact[name], note)
-    used = {key for lines in found.values() for key, line in lines.items() if not (brief and line.nothing)}
-    keys = [key for key in FUNCTION_FIGURES if key in used]
-    rows = tuple((name, tuple(lines.get(key) for key in keys)) for name, lines in found.items())
-    return FunctionTable(tuple(FUNCTION_FIGURES[key][0] for key in keys), rows, _unsaid(found))
+
+    def served(name: str) -> tuple[float, str]:
+        availability = verdict.impact.get(f"{name}_availability_percent")
+        return (WHOLE if availability is None else availability, name)
+
+    return found, sorted(found, key=served)
+
+
+def _untouched(verdict: Verdict, function: str) -> bool:
+    """What cannot be said may have happened; but that an outage cannot be told where nothing failed."""
+    values = {
+        key: verdict.impact[name]
+        for key in FUNCTION_FIGURES
+        if (name := f"{function}_{key}") in verdict.impact
+    }
+    availability = values.pop("availability_percent", None)
+    outage = values.pop("outage_s", 0)
+    return availability == WHOLE and not outage and all(value == 0 for value in values.values())
+
+
+def _paired(lines: Mapping[str, Line]) -> dict[str, Line]:
+    """With the value of what failed, is unknown or came late under how many that were."""
+    paired = {key: line for key, line in lines.items() if not key.endswith(MONEY)}
+    for key, line in paired.items():
+        money = lines.get(f"{key}{MONEY}")
+        if money is not None and not money.nothing:
+            paired[key] = replace(line, text=f"{line.text}\n{money.text}", nothing=False)
+    return paired
 
 
 def _unsaid(found: Mapping[str, Mapping[str, Line]]) -> tuple[str, ...]:
@@ -84,7 +135,7 @@ def groups(verdict: Verdict) -> list[tuple[str, list[Line]]]:
 
 
 def worth_telling(lines: Sequence[Line]) -> list[Line]:
-    """Where room is short: without those that are 0."""
+    """Where room is short: without those in which nothing happened."""
     return [line for line in lines if not line.nothing]
 
 
@@ -100,7 +151,7 @@ def _guessed(name: str) -> FigureNote:
 
 def _line(value: float | None, note: FigureNote) -> Line:
     if value is None:
-        return Line(note.title, UNSAID, note.model, note.reason)
+        return Line(note.title, UNSAID, note.model, note.reason, nothing=note.reason == NULL)
     return Line(note.title, figure(value, note.unit), note.model, nothing=value == 0)
 
 

@@ -115,7 +115,8 @@ def _impact(run: Run) -> str:
         return ""
     functions = impact.function_table(run.verdict, brief=True)
     cells = [
-        (_text(name), *(_text(line.text) if line else "" for line in lines)) for name, lines in functions.rows
+        (_text(name), *(_text(_on_one_line(line.text)) if line else "" for line in lines))
+        for name, lines in functions.rows
     ]
     by_group = impact.groups(run.verdict)
     rows = [
@@ -125,12 +126,21 @@ def _impact(run: Run) -> str:
     ]
     zero = sum(len(lines) for _, lines in by_group) - len(rows)
     blocks = [
-        _table("Business impact by function", "|".join(["Function", *functions.heads]), cells),
+        _table(
+            "Business impact by function", "|".join(["Function", *map(_on_one_line, functions.heads)]), cells
+        ),
         *(f"{_text(sentence)}." for sentence in functions.unsaid),
+        f"No impact on: {_text(', '.join(functions.untouched))}." if functions.untouched else "",
         _table("Business impact", "Of|Figure|Value", rows),
-        f"Other figures that are 0: {zero}." if zero else "",
+        f"Other figures that are 0, or had nothing to count: {zero}." if zero else "",
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _on_one_line(text: str) -> str:
+    """Money, the second line, in brackets behind what it belongs to."""
+    count, _, money = text.partition("\n")
+    return f"{count} ({money})" if money else count
 
 
 def _said(line: impact.Line) -> str:

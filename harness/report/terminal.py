@@ -98,19 +98,36 @@ def _fault(fault: FaultVerdict) -> Text:
 
 
 def _impact(verdict: Verdict) -> Iterator[RenderableType]:
-    """The functions, then what of the other figures is not 0."""
+    """The functions to which something happened, then what of the other figures is not 0."""
     functions = impact.function_table(verdict, brief=True)
     if functions.rows:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-        table.add_column("impact on")
+        table.add_column("impact on", no_wrap=True)
         for head in functions.heads:
-            table.add_column(head.lower(), justify="right")
+            table.add_column(head.lower(), justify="right", no_wrap=True)
         for name, lines in functions.rows:
-            table.add_row(Text(name), *(Text(line.text if line else "") for line in lines))
+            table.add_row(Text(name), *(_cell(line) for line in lines))
         yield table
+    for sentence in functions.unsaid:
+        yield Text.assemble(("impact  ", "dim"), words.one_line(sentence))
+    if functions.untouched:
+        yield Text.assemble(("impact  ", "dim"), f"none on {', '.join(functions.untouched)}")
+    others = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    others.add_column(style="dim")
+    others.add_column(justify="right", no_wrap=True)
+    others.add_column()
     for group, figures in impact.groups(verdict):
-        for line in impact.worth_telling(figures):
+        for number, line in enumerate(impact.worth_telling(figures)):
             model = (" (model)", "dim") if line.model else ""
-            reason = f" ({words.one_line(line.reason, 160)})" if line.reason else ""
-            title, said = words.one_line(line.title), f"{line.text}{reason}"
-            yield Text.assemble(("impact  ", "dim"), (f"{group}: ", "dim"), title, model, f": {said}")
+            reason = f": {words.one_line(line.reason, 160)}" if line.reason else ""
+            title = Text.assemble(words.one_line(line.title), model, reason)
+            others.add_row(group if number == 0 else "", Text(line.text), title)
+    if others.rows:
+        yield others
+
+
+def _cell(line: impact.Line | None) -> Text:
+    """``?`` for what cannot be said; why is told below the table."""
+    if line is None:
+        return Text("")
+    return Text("?" if line.reason else line.text)

@@ -1,5 +1,5 @@
 -- id: books_out_of_balance_minor
--- title: What the books are out of balance by
+-- title: Books out of balance by
 -- unit: minor
 -- group: books
 --

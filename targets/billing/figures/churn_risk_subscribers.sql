@@ -1,5 +1,5 @@
 -- id: churn_risk_subscribers
--- title: Subscribers who may leave: too many failures, or too long without service
+-- title: Subscribers who may leave
 -- unit: count
 -- group: customers
 -- model: yes

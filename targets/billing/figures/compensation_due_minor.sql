@@ -1,5 +1,5 @@
 -- id: compensation_due_minor
--- title: Compensation that customers are due by the rule
+-- title: Compensation due by the rule
 -- unit: minor
 -- group: customers
 --

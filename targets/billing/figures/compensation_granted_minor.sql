@@ -1,5 +1,5 @@
 -- id: compensation_granted_minor
--- title: Compensation that was credited to customers
+-- title: Compensation credited to customers
 -- unit: minor
 -- group: customers
 --

@@ -1,5 +1,5 @@
 -- id: detection_time_s
--- title: From the first fault until the status page told of it
+-- title: First fault to a status page that says so
 -- unit: s
 -- group: customers
 --

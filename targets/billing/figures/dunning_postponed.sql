@@ -1,5 +1,5 @@
 -- id: dunning_postponed
--- title: Invoices that became due later because of an outage
+-- title: Invoices due later because of an outage
 -- unit: count
 -- group: customers
 -- applies: billing-run

@@ -1,5 +1,5 @@
 -- id: image_score
--- title: Image, 100 at best
+-- title: Image (100 at best)
 -- unit: score
 -- group: customers
 -- model: yes

@@ -1,5 +1,5 @@
 -- id: quota_overrun_units
--- title: Kilobytes and seconds used beyond the quota that nobody paid for
+-- title: Kilobytes and seconds beyond the quota, unpaid
 -- unit: count
 -- group: usage and charging
 -- applies: session

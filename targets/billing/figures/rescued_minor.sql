@@ -1,5 +1,5 @@
 -- id: rescued_minor
--- title: Paid by voucher and through agents while payments by card were down
+-- title: Paid by voucher or agent while cards were down
 -- unit: minor
 -- group: payments
 -- applies: voucher agent_payment

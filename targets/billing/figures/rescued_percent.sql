@@ -1,5 +1,5 @@
 -- id: rescued_percent
--- title: Share of payments rescued by vouchers and agents while payments by card were down
+-- title: Share of payments rescued while cards were down
 -- unit: percent
 -- group: payments
 -- applies: voucher agent_payment

@@ -1,5 +1,5 @@
 -- id: roaming_denials
--- title: Subscribers abroad who were refused or got no answer
+-- title: Roaming refused or not answered
 -- unit: count
 -- group: settlement
 -- applies: roaming_auth

@@ -1,5 +1,5 @@
 -- id: settlement_difference_minor
--- title: What our settlements and the roaming partners' own sums differ by
+-- title: Our settlements against the partners' own sums
 -- unit: minor
 -- group: settlement
 -- applies: settlement

@@ -1,5 +1,5 @@
 -- id: uncollected_minor
--- title: Payments that customers wanted to make, and nobody took
+-- title: Payments wanted, and taken by nobody
 -- unit: minor
 -- group: payments
 -- applies: topup invoice_payment

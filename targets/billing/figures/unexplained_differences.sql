@@ -1,5 +1,5 @@
 -- id: unexplained_differences
--- title: Differences between two books that nobody has explained
+-- title: Differences that nobody has explained
 -- unit: count
 -- group: books
 --

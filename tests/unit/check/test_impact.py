@@ -48,7 +48,7 @@ def test_a_function_that_was_never_whole_is_forgiven_as_much() -> None:
 
 def with_figures(folder: RunFolder, **sql: str) -> Verdict:
     """The verdict where the target has these figures."""
-    (folder.path / "figures").mkdir()
+    (folder.path / "figures").mkdir(exist_ok=True)
     figures = {}
     for name, select in sql.items():
         figures[name] = Figure(
@@ -67,10 +67,10 @@ def with_figures(folder: RunFolder, **sql: str) -> Verdict:
 
 
 def test_a_figure_is_noted_and_one_that_crashes_touches_nothing(tmp_path: Path) -> None:
-    without = judge(stage(tmp_path / "without"))
+    without = with_figures(stage(tmp_path / "without"))
     verdict = with_figures(
         stage(tmp_path / "with"),
-        leakage="select sum(value) as value from prices",
+        leakage="select value from prices where name = 'tariff_minor_per_subscriber_minute'",
         broken="select error('odd') as value",
         recovery_time_s="select 5 as value",
     )

@@ -10,6 +10,8 @@ from xml.etree import ElementTree as Xml
 import pytest
 from rich.console import Console
 
+from harness.check.figures import NULL
+from harness.check.impact import FUNCTION_FIGURES
 from harness.check.verdict import FigureNote, Verdict
 from harness.evidence.folder import RunFolder
 from harness.experiment.figure_head import Unit
@@ -27,8 +29,8 @@ def verdict_of(path: Path) -> Verdict:
     return verdict
 
 
-def printed(verdict: Verdict) -> str:
-    console = Console(file=io.StringIO(), width=100, color_system=None)
+def printed(verdict: Verdict, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     print_verdict(verdict, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -201,8 +203,8 @@ def test_the_impact_is_shown_alike_everywhere(runs: dict[str, Path]) -> None:
     assert 'Compensation due <span class="model">model</span>' in shown
     assert "Acknowledged writes lost" in shown, "what has no note is shown all the same"
     assert "| customers | Compensation due (model) | cannot be said: no tariff is set |" in text
-    assert "Other figures that are 0: 1." in text and "writes lost" not in text
-    assert "Compensation due (model): cannot be said (no tariff is set)" in terminal
+    assert "Other figures that are 0, or had nothing to count: 1." in text and "writes lost" not in text
+    assert "cannot be said Compensation due (model): no tariff is set" in terminal
     assert (
         shown.index("<h3>Payments</h3>") < shown.index("<h3>Customers</h3>") < shown.index("<h3>Other</h3>")
     )
@@ -246,6 +248,57 @@ def test_the_functions_stand_in_one_table(new_run: Callable[[str], RunFolder]) -
     assert rows["payments"] == ["81.27 %", None, "171", "340", "1,712.50"]
     assert rows["usage"] == [None, "cannot be said", "0", None, None]
     assert table.unsaid == ("Outage of usage cannot be said: too few",)
+    assert [name for name, _ in table.rows] == ["payments", "usage"], "the least available first"
     zero = {name: 0.0 if name.endswith("_failed") else value for name, value in given.impact.items()}
     brief = function_table(given.model_copy(update={"impact": zero}), brief=True)
     assert "Failed" not in brief.heads
+
+
+def many_functions(verdict: Verdict) -> Verdict:
+    """All figures of four functions: two with trouble, one untouched, one of which nothing is known."""
+    told = {
+        "payments": (91.5, 12.0, 263, 1270, 14, 12_706_823, 9_945_099, 123_456),
+        "roaming_access": (54.67, None, 0, 199, 0, 0, 0, 0),
+        "balance": (100, 0, 0, 0, 0, 0, 0, 0),
+        "usage": (None, 0, 0, 0, 0, 0, 0, 0),
+    }
+    values, notes = {}, {}
+    for function, figures in told.items():
+        for (key, (title, unit)), value in zip(FUNCTION_FIGURES.items(), figures, strict=True):
+            values[f"{function}_{key}"] = value
+            reason = "" if value is not None else "too few"
+            notes[f"{function}_{key}"] = FigureNote(title=title, unit=unit, function=function, reason=reason)
+    return verdict.model_copy(update={"impact": values, "impact_notes": notes})
+
+
+def test_where_room_is_short_money_stands_under_its_number(new_run: Callable[[str], RunFolder]) -> None:
+    given = many_functions(verdict_of(new_run("pass").path))
+    brief = function_table(given, brief=True)
+    assert brief.heads == ("Availability", "Outage", "Failed\nvalue", "Unknown\nvalue", "Delayed\nvalue")
+    rows = {name: [line.text for line in lines if line] for name, lines in brief.rows}
+    assert list(rows) == ["roaming_access", "payments", "usage"] and brief.untouched == ("balance",)
+    assert rows["payments"][2:] == ["263\n127,068.23", "1,270\n99,450.99", "14\n1,234.56"]
+    assert rows["roaming_access"][3] == "199", "it carries no money worth telling"
+    assert len(function_table(given).heads) == len(FUNCTION_FIGURES)
+
+
+def test_the_terminal_shows_the_impact_whole_on_80_columns(new_run: Callable[[str], RunFolder]) -> None:
+    shown = printed(many_functions(verdict_of(new_run("pass").path)), width=80)
+    assert "…" not in shown and max(map(len, shown.splitlines()[:-1])) <= 80
+    for whole in ("roaming_access", "availability", "127,068.23", "99,450.99", "cannot be said"):
+        assert whole in shown
+    assert "none on balance" in shown and shown.index("roaming_access") < shown.index("127,068.23")
+
+
+def test_what_had_nothing_to_count_is_not_worth_telling(new_run: Callable[[str], RunFolder]) -> None:
+    folder = new_run("pass")
+    note = FigureNote(title="Rescued", unit="percent", group="payments", reason=NULL)
+    verdict = verdict_of(folder.path).model_copy(
+        update={"impact": {"rescued": None}, "impact_notes": {"rescued": note}}
+    )
+    assert "Rescued" not in printed(verdict)
+    folder.write_verdict(verdict)
+    run = read_run(folder.path)
+    assert "Rescued" not in summary(run) and "had nothing to count: 1." in summary(run)
+    assert 'Rescued</dt><dd class="none"><span class="none">cannot be said</span></dd>' in page(run)
+    assert f'<dd class="note">{NULL}</dd>' in page(run)
