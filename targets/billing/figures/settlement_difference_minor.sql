@@ -1,5 +1,5 @@
 -- id: settlement_difference_minor
--- title: Our settlements against the partners' own sums
+-- title: Our settlements against the partners' own sums, all currencies alike
 -- unit: minor
 -- group: settlement
 -- applies: settlement
