@@ -4,8 +4,8 @@
 -- needs: select count(*) from operations o join (select committed_at_ns as from_ns, lead(committed_at_ns, 1, (select load_ended_ns from timeline)) over (order by epoch) as to_ns, mode from edge.mode) m on m.mode = 'lockdown' and o.invoked_ns > m.from_ns + 1_000_000_000 and o.invoked_ns < m.to_ns where o.kind in ('topup', 'invoice_payment', 'voucher', 'refund', 'charge', 'spree', 'session')
 --
 -- From a lockdown's commit to its lifting: what a client asked more than a second in was not done (a
--- refusal that was due is no success); no payment was opened and no charge, session or compensation begun in
--- the books, not even in the first second; and no PSP took or gave back money, but for what was with it
+-- refusal that was due is no success); no payment was opened, and nothing charged, granted or compensated in the
+-- books, not even in the first second; and no PSP took or gave back money, but for what was with it
 -- already: 5 s, the longest that a call and its repetitions take.
 with changes as (
   select epoch, mode, committed_at_ns as from_ns,
@@ -20,7 +20,12 @@ asked as (
 begun as (
   select key, 'payment opened' as what, created_at_ns as at_ns from payments.payment
   union all
-  select key, kind || ' posted', created_at_ns from charging.transaction where kind in ('charge', 'reserve', 'compensation')),
+  select key, kind || ' posted', created_at_ns from charging.transaction where kind in ('charge', 'compensation')
+  union all
+  -- What a session had used already, and reports late, is taken: it opens and posts a reservation in one.
+  select t.key, 'units granted', t.created_at_ns
+  from charging.transaction t left join charging.reservation r on r.id = t.reference
+  where t.kind = 'reserve' and not coalesce(r.epoch is null and r.state = 'posted' and r.ended_at_ns - r.opened_at_ns < 50_000_000, false)),
 moved as (
   select coalesce(merchant_reference, key) as key, event || ' at ' || witness as what, at_ns
   from witness.psp where event in ('capture', 'refund'))
