@@ -21,6 +21,8 @@ held as (
 select u.key as subject, 'refused, and money was taken for it' as problem, kind, status, completed_ns as at_ns
 from under_way u join held using (key)
 where u.outcome = 'fail' and u.kind in ('topup', 'invoice_payment') and held.net_minor <> 0
+  -- asked again later under the same key, it may well have been taken
+  and not exists (select 1 from operations o where o.key = u.key and o.outcome <> 'fail')
 union all
 select u.key, 'refused without a Retry-After that can be read', kind, status, completed_ns
 from under_way u where status = 503 and not coalesce(regexp_full_match(retry_after, '[0-9]+'), false)
