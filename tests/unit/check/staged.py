@@ -10,31 +10,35 @@ import duckdb
 from harness.evidence.folder import RunFolder
 from harness.evidence.model import Environment, LoadSummary
 from harness.experiment.model import Expectation, Experiment, FaultSpec, InvariantsHold, JobSpec, Objective
-from tests.histories.history import History, edited, experiment, write_folder
+from tests.histories.history import History, base, edited, experiment, write_folder
 
 LOAD = LoadSummary(scheduled=1000, sent=1000, recorded=1000, lag_p99_ms=3)
-READ = {"kind": "balance", "subscriber": 4, "outcome": "ok", "status": 200, "result": 100000,
+QUIET = 4000  # a subscriber that the base knows nothing of
+OPENING = 100_000
+READ = {"kind": "balance", "subscriber": QUIET, "outcome": "ok", "status": 200, "result": OPENING,
         "detail": {"read": "primary", "version": 1}}  # fmt: skip
 EVERY = InvariantsHold(text="invariants hold")
 HOLD = InvariantsHold(text="invariants [!A]* hold", patterns=("[!A]*",))  # AV1 wants more traffic
-LEGS = {"sub:4:main": (100_000, 100_000, 1), "opening:equity": (-100_000, -400_000, 4)}
 
 
 def _opening() -> list[dict[str, Any]]:
-    """Subscriber 4, to whom nothing ever happens: whoever reads that balance reads the same."""
+    """The subscriber to whom nothing ever happens: whoever reads that balance reads the same."""
+    equity = next(row for row in base()["tables"]["charging.account"] if row["id"] == "opening:equity")
+    after = {"balance_minor": equity["balance_minor"] - OPENING, "version": equity["version"] + 1}
+    mine = {"balance_minor": OPENING, "version": 1}
+    legs = ((f"sub:{QUIET}:main", OPENING, mine), ("opening:equity", -OPENING, after))
     postings = [
-        {"id": 900 + version, "transaction_id": "t90", "account_id": account, "amount_minor": amount,
-         "balance_after_minor": after, "account_version": version, "created_at": -10}
-        for account, (amount, after, version) in LEGS.items()
+        {"id": 9000 + number, "transaction_id": "t-quiet", "account_id": account, "amount_minor": amount,
+         "balance_after_minor": then["balance_minor"], "account_version": then["version"], "created_at": -10}
+        for number, (account, amount, then) in enumerate(legs)
     ]  # fmt: skip
-    head = {"id": "t90", "kind": "opening", "key": "sub:4", "reference": "sub:4", "created_at": -10}
-    account = {"id": "sub:4:main", "balance_minor": 100_000, "version": 1}
-    equity = {"balance_minor": -400_000, "version": 4}
+    reference = f"sub:{QUIET}"
+    head = {"id": "t-quiet", "kind": "opening", "key": reference, "reference": reference, "created_at": -10}
     return [
         {"insert": "charging.transaction", "row": head},
         *({"insert": "charging.posting", "row": posting} for posting in postings),
-        {"insert": "charging.account", "row": account},
-        {"update": "charging.account", "where": {"id": "opening:equity"}, "set": equity},
+        {"insert": "charging.account", "row": {"id": f"sub:{QUIET}:main", "currency": "EUR", **mine}},
+        {"update": "charging.account", "where": {"id": "opening:equity"}, "set": after},
     ]
 
 
@@ -47,7 +51,7 @@ def reads(
     takes_s: float = 0.01,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Balance reads of subscriber 4 all along, as an edit. ``changes`` are their columns.
+    """Balance reads of the quiet subscriber all along, as an edit. ``changes`` are their columns.
 
     ``late_s``: the generator begins them so long after their time; ``takes_s`` counts from then.
     """
@@ -72,7 +76,7 @@ def _begin_late(folder: RunFolder) -> None:
 
 
 def of(*edits: dict[str, Any]) -> History:
-    """The legal history with subscriber 4, and edits."""
+    """The legal history with the quiet subscriber, and edits."""
     return edited([*_opening(), *edits])
 
 
@@ -92,8 +96,8 @@ def stage(
     """The legal history as a whole run; busy enough that objectives have something to say."""
     folder = write_folder(history or of(reads(0, 50)), path)
     _begin_late(folder)
-    faults = (FaultSpec(fault="crash", at_s=0), FaultSpec(fault="maintenance", at_s=17))
-    jobs = (JobSpec(at_s=10, run="settlement"), JobSpec(at_s=6, run="tap-in"))
+    faults = tuple(FaultSpec(fault=record.fault, at_s=0) for record in folder.read_faults())
+    jobs = tuple(JobSpec(at_s=0, run=record.job) for record in folder.read_jobs())
     asked: Experiment = experiment().model_copy(update={"faults": faults, "jobs": jobs, "expect": expect})
     folder.write_experiment("name: history\n", asked)
     folder.write_environment(Environment(run_id="run", seed=7, runtime="process", toxiproxy="builtin"))

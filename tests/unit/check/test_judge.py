@@ -76,7 +76,7 @@ HOLES = LOAD.model_copy(update={"recorded": 990})
         ({"expect": (objective("balance.p99", 5, op="<="),), "load": LAGGING}, "inconclusive", "came late"),
         ({"expect": (InvariantsHold(text="invariants PAY* hold", patterns=("PAY*",)),)}, "pass", ""),
         (
-            {"expect": (InvariantsHold(text="invariants SEC* hold", patterns=("SEC*",)),)},
+            {"expect": (InvariantsHold(text="invariants XYZ* hold", patterns=("XYZ*",)),)},
             "inconclusive",
             "none of",
         ),
@@ -96,13 +96,13 @@ def test_an_incomplete_history_convicts_nobody(tmp_path: Path) -> None:
 
 def test_an_unproved_fault_is_inconclusive(tmp_path: Path) -> None:
     folder = stage(tmp_path)
-    crash, maintenance = folder.read_faults()
+    crash, *others = folder.read_faults()
     unseen = crash.model_copy(update={"proof": Proof(proved=False, text="no process was gone")})
-    folder.write_faults([unseen, maintenance])
+    folder.write_faults([unseen, *others])
     verdict = judge(folder)
     assert verdict.verdict == "inconclusive" and "no process was gone" in verdict.reasons[0]
-    folder.write_faults([maintenance])
-    assert "2 faults were asked for" in judge(folder).reasons[0]
+    folder.write_faults(others)
+    assert f"{len(others) + 1} faults were asked for" in judge(folder).reasons[0]
 
 
 def test_no_steady_state_is_inconclusive_not_a_failure(tmp_path: Path) -> None:
