@@ -4,7 +4,7 @@
 -- needs: select count(*) from operations where outcome = 'ok' and kind in ('topup', 'charge', 'usage') and invoked_ns < (select max(committed_at_ns) from edge.mode where mode = 'maintenance')
 --
 -- Whatever was accepted before or during the drain has its effect, exactly once; whatever was queued
--- before the window was applied by its consumer.
+-- was applied by each of its consumers.
 with closed as (select min(committed_at_ns) as from_ns, max(committed_at_ns) as to_ns from edge.mode where epoch > 1),
 accepted as (
   select distinct o.kind, o.key, o.subscriber from operations o, closed c
@@ -14,12 +14,21 @@ records as (
   where o.outcome = 'ok' and o.kind in ('usage', 'roaming') and o.invoked_ns < c.to_ns),
 effects as (select kind, key, count(*) as effects from charging.transaction group by all),
 queued as (
-  select event_id, subject, 'charging' as consumer from payments.outbox where subject = 'payment.settled' union all
-  select event_id, subject, 'notify' from payments.outbox where subject in ('payment.settled', 'payment.failed') union all
-  select event_id, subject, 'charging' from mediation.outbox where subject = 'cdr.rated' union all
-  select event_id, subject, 'roaming' from mediation.outbox where subject = 'cdr.roaming'),
+  select event_id, subject, 'charging' as consumer from payments.outbox where subject in ('payment.settled', 'payment.refunded') union all
+  select event_id, subject, 'invoicing' from payments.outbox where subject = 'payment.settled' union all
+  select event_id, subject, 'notify' from payments.outbox union all
+  select event_id, subject, 'charging' from mediation.outbox where subject in ('cdr.rated', 'cdr.reversed') union all
+  select event_id, subject, 'invoicing' from mediation.outbox where subject in ('cdr.rated', 'cdr.reversed') union all
+  select event_id, subject, 'roaming' from mediation.outbox where subject = 'cdr.roaming' union all
+  select event_id, subject, 'notify' from charging.outbox where subject = 'quota.threshold' union all
+  select event_id, subject, 'notify' from invoicing.outbox union all
+  select event_id, subject, 'charging' from invoicing.outbox where subject = 'compensation.granted' union all
+  select event_id, subject, 'invoicing' from notify.outbox where subject = 'notice.delivered' union all
+  select event_id, subject, 'invoicing' from edge.outbox where subject = 'ops.outage.ended' union all
+  select event_id, subject, 'charging' from roaming.outbox where subject in ('settlement.closed', 'settlement.netted')),
 applied as (
   select event_id, 'charging' as consumer from charging.inbox union all
+  select event_id, 'invoicing' from invoicing.inbox union all
   select event_id, 'notify' from notify.inbox union all
   select event_id, 'roaming' from roaming.inbox)
 select a.key as subject, 'accepted around the window, but not done exactly once' as problem, a.kind, coalesce(effects, 0) as effects

@@ -72,6 +72,9 @@ union all
 select key, 'failed in the books of payments, but the PSPs hold money', held_minor, null
 from books where state = 'failed' and held_minor <> 0
 union all
+select c.key, 'credited, but payments does not know it', c.amount_minor, c.at_ns
+from credits c semi join asked using (key) anti join refused using (key) anti join payments.payment p using (key)
+union all
 select w.merchant_reference, 'captured for a payment that payments does not know', w.amount_minor, w.at_ns
 from witness.psp w anti join payments.payment p on p.id = w.payment_id where w.event = 'capture'
 union all
