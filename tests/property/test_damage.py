@@ -107,8 +107,9 @@ def legal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyC
     connection.close()
 
 
-def convicting(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    return [file.id for file in FILES if run_invariant(connection, file, PRESENT).answer == "fail"]
+def convicting(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """The invariants that convict, as they are found: to ask for the first is much the cheapest."""
+    return (file.id for file in FILES if run_invariant(connection, file, PRESENT).answer == "fail")
 
 
 def damage(connection: duckdb.DuckDBPyConnection, target: Target, kind: str, row: int, change: int) -> str:
@@ -140,7 +141,7 @@ def damages(draw: st.DrawFn) -> tuple[Target, str, int, int]:
 
 
 def test_the_history_is_legal(legal: duckdb.DuckDBPyConnection) -> None:
-    assert convicting(legal) == []
+    assert list(convicting(legal)) == []
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -151,6 +152,6 @@ def test_damage_is_convicted(legal: duckdb.DuckDBPyConnection, what: tuple[Targe
     legal.execute("begin")
     try:
         done = damage(legal, *what)
-        assert convicting(legal), f"nobody noticed: {done}"
+        assert any(convicting(legal)), f"nobody noticed: {done}"
     finally:
         legal.execute("rollback")
