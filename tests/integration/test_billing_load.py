@@ -16,7 +16,7 @@ from harness.load.driver import LoadDriver
 from harness.plan import LoadPlan, RateSegment
 from harness.spawn import LocalSpawner
 
-LOCUSTFILE = Path(__file__).resolve().parents[2] / "targets/billing/locustfile.py"
+TARGET = Path(__file__).resolve().parents[2] / "targets/billing"
 MIX = {"topup": 40, "topup_replay": 10, "topup_conflict": 10, "balance": 10, "charge": 10, "usage": 10}
 PENDING_KEYS = "01"  # the first digit of a key decides: pending, settled later
 REFUSED_KEYS = "2"
@@ -83,7 +83,12 @@ def run(tmp_path: Path, edge: Edge) -> list[dict[str, Any]]:
     try:
         with TinyServer(edge) as server:
             driver = LoadDriver(
-                plan, host_url=server.url, locustfile=LOCUSTFILE, spawner=spawner, folder=tmp_path
+                plan,
+                host_url=server.url,
+                locustfile=TARGET / "locustfile.py",
+                python_path=[TARGET],
+                spawner=spawner,
+                folder=tmp_path,
             )
             driver.start()
             deadline = time.monotonic() + 15
