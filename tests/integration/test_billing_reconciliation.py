@@ -110,14 +110,14 @@ def test_rated_usage_without_a_debit_and_files_without_a_receipt_are_told(
     rated = f"update mediation.cdr_rated set rated_at = rated_at - {LATER} where record_id = %s returning 1"
     eventually("it is rated", lambda: rows(rated, record))
     file = rows(
-        f"""insert into roaming.tap_file (partner, direction, sequence, period, currency, event_count, total_minor,
-                                          content_hash, transmitted_at)
+        f"""insert into roaming.tap_file (partner, direction, sequence, period, currency, event_count,
+                                          total_minor, content_hash, transmitted_at)
             values ('beta', 'out', 999999, %s, 'USD', 1, 5, '', now() - {LATER}) returning id""",
         period,
     )
     try:
         of_usage = eventually("told", lambda: rows(DIFFERENCE.format("mediation"), "debits", f"{record}#1"))
-        assert of_usage == [("rated 10, and never debited", False)]
+        assert of_usage == [("rated 12, and never debited", False)]
         of_file = eventually("told", lambda: rows(DIFFERENCE.format("roaming"), "files", "beta:out:999999"))
         assert of_file == [(f"we have ('{period}', 'USD', 1, 5), the partner no such file", False)]
     finally:

@@ -23,6 +23,7 @@ from tests.integration.harness_run import ROOT, ledgerquake
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SHORT = ["--set", "steady=5s", "--set", "recovered=4s"]
+SETTLE_SOON = ["--set", "settle_within=10s"]  # what the broken variant did is never mended
 
 
 def test_the_healthy_stack_passes_with_every_fault_proved(tmp_path: Path) -> None:
@@ -43,7 +44,16 @@ def test_the_healthy_stack_passes_with_every_fault_proved(tmp_path: Path) -> Non
     ],
 )
 def test_a_broken_variant_is_convicted(mutant: str, experiment: str, invariant: str, tmp_path: Path) -> None:
-    done = ledgerquake(f"experiments/{experiment}.yaml", "--mutant", mutant, "--seed", "11", reports=tmp_path)
+    done = ledgerquake(
+        f"experiments/{experiment}.yaml",
+        "--mutant",
+        mutant,
+        "--seed",
+        "11",
+        *SHORT,
+        *SETTLE_SOON,
+        reports=tmp_path,
+    )
     assert done.code == ExitCode.FAIL, done.reasons()
     row = done.invariant(invariant)
     assert row["verdict"] == "fail" and row["violations"] > 0
