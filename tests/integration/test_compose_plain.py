@@ -65,11 +65,11 @@ class Stack:
     def ask(self, *words: str) -> str:
         return ask("-p", self.project, *words, file=self._file)
 
-    def url(self, service: str) -> str:
-        """Of the service's port 8080, at its own address."""
+    def url(self, service: str, port: int) -> str:
+        """Of a port of the service, at its own address."""
         (one,) = self.containers(f"com.docker.compose.service={service}")
         (network,) = one["NetworkSettings"]["Networks"].values()
-        return f"http://{network['IPAddress']}:8080"
+        return f"http://{network['IPAddress']}:{port}"
 
     def containers(self, *labels: str, **filters: str) -> list[dict[str, Any]]:
         wanted = {"label": [f"{PROJECT}={self.project}", *labels], **filters}
@@ -125,6 +125,6 @@ def overall(edge: str) -> str:
 
 def delivered(stack: Stack) -> list[str]:
     """To whom the gateway delivered a message."""
-    lines = requests.get(f"{stack.url('gateway')}/log", timeout=5).text.splitlines()
+    lines = requests.get(f"{stack.url('gateway', 8090)}/log", timeout=5).text.splitlines()
     rows = [json.loads(line) for line in lines]
     return [row["recipient"] for row in rows if row["event"] == "delivered"]

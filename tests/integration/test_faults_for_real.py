@@ -30,7 +30,7 @@ from harness.out_of_band import ask
 from harness.plan import LoadPlan, PlannedFault, RateSegment
 from harness.run.journal import Journal
 from harness.run.runner import arrivals_per_s
-from tests.conformance.runtime.conftest import RUNTIMES, Deployed, come_up, new_run_id
+from tests.conformance.runtime.conftest import GROUPED, Deployed, come_up, new_run_id
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ class WithoutEffect:
         return (lambda *_: 0) if name == "stop" else getattr(self._real, name)
 
 
-@pytest.fixture(scope="module", params=list(RUNTIMES))
+@pytest.fixture(scope="module", params=GROUPED)
 def tiny(request: pytest.FixtureRequest) -> Iterator[Deployed]:
     with ExitStack() as undo:
         yield come_up(undo, request.param, new_run_id())

@@ -37,6 +37,8 @@ def docker() -> Ground:
 
 
 RUNTIMES: dict[str, Callable[[], Ground]] = {"process": process, "docker": docker}
+# Two processes may test two runtimes at once: all tests of one runtime go to the same.
+GROUPED = [pytest.param(kind, marks=pytest.mark.xdist_group(kind)) for kind in RUNTIMES]
 
 
 @dataclass
@@ -82,7 +84,7 @@ def come_up(undo: ExitStack, kind: str, run_id: str) -> Deployed:
     return Deployed(supervisor, deployed.runtime, deployed.engine, deployed.links)
 
 
-@pytest.fixture(scope="module", params=list(RUNTIMES))
+@pytest.fixture(scope="module", params=GROUPED)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -24,6 +24,7 @@ from tests.conformance.runtime.conftest import RUNTIMES, TARGET, come_up, new_ru
 from tests.docker_here import docker_here
 
 PERIOD_S = 1.0
+pytestmark = pytest.mark.xdist_group("docker")
 
 
 @pytest.fixture(scope="module")

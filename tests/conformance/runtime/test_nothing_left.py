@@ -27,6 +27,12 @@ HARNESS = Path(__file__).parent / "dying_harness.py"
 ROOT = Path(__file__).parents[3]
 PHASES = ("supervised", "preparing", "prepared", "deploying", "deployed", "tearing down")
 WITHIN_S = {"process": 5.0, "docker": 15.0}
+pytestmark = pytest.mark.xdist_group("docker")  # cleaning up meets nobody else's containers
+
+
+@pytest.fixture(params=list(WITHIN_S))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(autouse=True)
