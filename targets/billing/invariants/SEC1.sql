@@ -20,7 +20,9 @@ asked as (
 begun as (
   select key, 'payment opened' as what, created_at_ns as at_ns from payments.payment
   union all
-  select key, kind || ' posted', created_at_ns from charging.transaction where kind in ('charge', 'compensation')
+  select key, kind || ' posted', created_at_ns from charging.transaction where kind = 'charge'
+  union all
+  select outage_id || ':' || subscriber, 'compensation granted', granted_at_ns from invoicing.compensation
   union all
   -- What a session had used already, and reports late, is taken: it opens and posts a reservation in one.
   select t.key, 'units granted', t.created_at_ns

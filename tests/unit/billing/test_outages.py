@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -23,9 +24,15 @@ class Database:
 
     def __init__(self) -> None:
         self.away = False
+        self.open: list[dict[str, Any]] = []  # left by an earlier incarnation
         self.begun: list[UUID] = []
         self.ended: list[UUID] = []
         self.met: set[int] = set()
+
+    async def fetch(self, sql: str, **_: Any) -> list[dict[str, Any]]:
+        if self.away:
+            raise Unavailable("away")
+        return self.open
 
     async def run(self, work: Any) -> None:
         if self.away:
@@ -74,7 +81,7 @@ class Scene:
 
     def store(self) -> None:
         try:
-            asyncio.run(self.outages._store())
+            asyncio.run(self.outages.store_all())
         except Unavailable:
             assert self.database.away
 
@@ -127,3 +134,29 @@ def test_what_cannot_be_stored_is_kept() -> None:
     scene.store()
     assert len(scene.database.begun) == 1 and scene.database.ended == scene.database.begun
     assert scene.database.met == {7}
+
+
+def test_nobody_is_forgotten_while_an_outage_lasts() -> None:
+    scene = Scene()
+    scene.pass_s(BEGINS_AFTER_S, "red")
+    scene.outages.met("payments", 7)
+    scene.clock.now += 2 * LOOK_BACK_S  # nobody looked all that time
+    scene.pass_s(1, "red")
+    scene.store()
+    assert scene.database.met == {7}
+
+
+def test_what_was_left_open_goes_on_and_ends_once() -> None:
+    scene = Scene()
+    row = {"component": "payments", "began_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    scene.database.open = [{"id": UUID(int=1), **row}, {"id": UUID(int=2), **row}]
+    scene.database.away = True
+    scene.outages.met("payments", 7)
+    scene.pass_s(BEGINS_AFTER_S, "red")  # seen while the database could not be asked: the same outage
+    scene.store()
+    scene.database.away = False
+    scene.store()
+    assert scene.database.ended == [UUID(int=2)] and scene.database.met == {7}
+    scene.pass_s(ENDS_AFTER_S, "green")
+    scene.store()
+    assert scene.database.ended == [UUID(int=2), UUID(int=1)]

@@ -56,7 +56,7 @@ class FailureHandling:
             await asyncio.sleep(RETRY_AFTER_S)
             tries.append(await self._try(request))
         last = tries[-1]
-        if last is not None and _serves(last):
+        if last is not None and _serves(last) and (last.status < 500 or all(_refused(one) for one in tries)):
             return last
         if self._choice == "continue":
             self._metrics.add("sessions.continued")

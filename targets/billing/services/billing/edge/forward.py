@@ -103,9 +103,12 @@ def title(body: bytes) -> str | None:
 
 
 def _subscriber(request: web.Request, content: bytes) -> int | None:
-    """Whom a request is about, as far as it says so."""
+    """Whom a request is about, where its body, its path or its query says so in a way that makes sense."""
+    if not content:
+        told = request.match_info.get("subscriber") or request.query.get("subscriber", "")
+        return int(told) if told.isascii() and told.isdigit() and len(told) <= 15 else None
     try:
-        said = json.loads(content)["subscriber"] if content else request.match_info["subscriber"]
-        return int(said)
-    except (ValueError, KeyError, TypeError):
+        said = json.loads(content)["subscriber"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return said if type(said) is int and 0 < said <= 10**15 else None

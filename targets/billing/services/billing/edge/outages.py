@@ -58,13 +58,13 @@ class Failures:
         self._met.append((self._clock(), subscriber))
 
     def take(self) -> set[int]:
-        """All of the last LOOK_BACK_S that were not taken before."""
-        oldest = self._clock() - LOOK_BACK_S
-        met = {subscriber for at, subscriber in self._met if at >= oldest}
+        """All that were neither taken before nor forgotten."""
+        met = {subscriber for _, subscriber in self._met}
         self._met.clear()
         return met
 
     def forget_old(self) -> None:
+        """Those of more than LOOK_BACK_S ago: while there is no outage they met none."""
         oldest = self._clock() - LOOK_BACK_S
         while self._met and self._met[0][0] < oldest:
             self._met.popleft()
@@ -81,7 +81,10 @@ class Watched:
 
 
 class Outages:
-    """``run`` is a background task; ``colours`` tells how the components are now."""
+    """``watch`` and ``store`` are background tasks; ``colours`` tells how the components are now.
+
+    They are two, so that nobody is overlooked while the database keeps the other one waiting.
+    """
 
     def __init__(
         self,
@@ -99,18 +102,22 @@ class Outages:
         self._log = log
         self._clock = clock
         self._ended: list[Outage] = []
+        self._taken_over = False
 
     def met(self, component: str, subscriber: int) -> None:
         """A request of this subscriber failed."""
         if component in self._watched:
             self._watched[component].failures.add(subscriber)
 
-    async def run(self) -> None:
-        await self._take_over()
+    async def watch(self) -> None:
         while True:
             self.look()
+            await asyncio.sleep(EVERY_S)
+
+    async def store(self) -> None:
+        while True:
             try:
-                await self._store()
+                await self.store_all()
             except Exception as error:
                 # The outage of the database is an outage, too: it is kept here until it can be stored.
                 if not is_infrastructure(error):
@@ -139,20 +146,30 @@ class Outages:
                 self._ended.append(watched.outage)
                 watched.outage = None
 
-    async def _take_over(self) -> None:
-        """Outages that an earlier incarnation left open."""
-        for row in await self._database.fetch(_OPEN, attempts=2):
-            watched = self._watched.get(row["component"])
-            if watched is not None and watched.outage is None:
-                watched.outage = Outage(row["id"], row["component"], row["began_at"], stored=True)
-
-    async def _store(self) -> None:
-        for watched in self._watched.values():
-            if watched.outage is not None and (watched.outage.unstored or not watched.outage.stored):
-                await self._keep(watched.outage)
+    async def store_all(self) -> None:
+        """What the database does not know yet; first what has ended: each component has one open."""
+        if not self._taken_over:
+            await self._take_over()
+            self._taken_over = True
         while self._ended:
             await self._keep(self._ended[0])
             self._ended.pop(0)
+        for watched in self._watched.values():
+            if watched.outage is not None and (watched.outage.unstored or not watched.outage.stored):
+                await self._keep(watched.outage)
+
+    async def _take_over(self) -> None:
+        """Go on with what an earlier incarnation left open; what is no component's any more has ended."""
+        for row in await self._database.fetch(_OPEN, attempts=2):
+            left = Outage(row["id"], row["component"], row["began_at"], stored=True)
+            watched = self._watched.get(left.component)
+            if watched is None or (watched.outage is not None and watched.outage.stored):
+                left.ended_at = datetime.now(UTC)
+                self._ended.append(left)
+                continue
+            if watched.outage is not None:  # seen by us before the database could be asked: the same one
+                left.unstored = watched.outage.unstored
+            watched.outage = left
 
     async def _keep(self, outage: Outage) -> None:
         """What there is of an outage, with its events, in one transaction; may be done again."""

@@ -71,7 +71,8 @@ class Edge:
             service.app.router.add_route(method, path, self._forwarder(send, kind))
         service.background("mode", self._modes.run)
         service.background("announcements", self._board.run)
-        service.background("outages", self._outages.run)
+        service.background("outages", self._outages.watch)
+        service.background("outages' book", self._outages.store)
         service.background("reconciliation", reconciliation(service).run)
 
     def _upstream(self, name: str) -> Upstream:
