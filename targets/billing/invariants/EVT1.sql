@@ -1,7 +1,7 @@
 -- id: EVT1
 -- title: No confirmed event is lost, not even to be sent again
--- applies: topup topup_replay topup_conflict usage roaming settlement
--- needs: select (select count(*) from charging.inbox) + (select count(*) from notify.inbox) + (select count(*) from roaming.inbox)
+-- applies: topup topup_replay topup_conflict invoice_payment voucher agent_payment refund usage usage_file roaming session settlement billing-run
+-- needs: select (select count(*) from charging.inbox) + (select count(*) from notify.inbox) + (select count(*) from roaming.inbox) + (select count(*) from invoicing.inbox)
 --
 -- Reconciliation brings back an event that the broker confirmed and lost, or that a consumer acknowledged
 -- and did not apply. What tells it from one that was only late: a slow consumer catches up in order, a lost
@@ -12,10 +12,15 @@
 with events as (
   select 'payments' as service, event_id, created_at_ns, resends from payments.outbox union all
   select 'mediation', event_id, created_at_ns, resends from mediation.outbox union all
+  select 'charging', event_id, created_at_ns, resends from charging.outbox union all
+  select 'invoicing', event_id, created_at_ns, resends from invoicing.outbox union all
+  select 'notify', event_id, created_at_ns, resends from notify.outbox union all
+  select 'edge', event_id, created_at_ns, resends from edge.outbox union all
   select 'roaming', event_id, created_at_ns, resends from roaming.outbox),
 applied as (
   select consumer, event_id, received_at_ns from charging.inbox union all
   select consumer, event_id, received_at_ns from notify.inbox union all
+  select consumer, event_id, received_at_ns from invoicing.inbox union all
   select consumer, event_id, received_at_ns from roaming.inbox),
 arrivals as (select * from events join applied using (event_id)),
 overtaken as (

@@ -1,6 +1,6 @@
 -- id: LED1
 -- title: The ledger conserves money
--- applies: topup charge spree usage session settlement
+-- applies: topup invoice_payment voucher agent_payment refund charge spree usage usage_file session settlement
 -- needs: select count(*) from charging.transaction where kind <> 'opening'
 --
 -- Each transaction has legs, of one currency, which sum to 0; all postings of a currency sum to 0; a stored balance

@@ -1,6 +1,6 @@
 -- id: LED4
 -- title: Replaying the journal gives the state
--- applies: topup charge spree usage session settlement
+-- applies: topup invoice_payment voucher agent_payment refund charge spree usage usage_file session settlement
 -- needs: select count(*) from charging.transaction where kind <> 'opening'
 --
 -- Balances and versions from the postings; what is reserved from the reservations that are open; what sessions have

@@ -1,6 +1,6 @@
 -- id: NOT2
 -- title: Nobody is told twice
--- applies: topup topup_replay topup_conflict
+-- applies: topup topup_replay topup_conflict invoice_payment voucher agent_payment refund session billing-run campaign
 -- needs: select count(*) from witness.gateway where event = 'delivered'
 --
 -- By the gateway's log: one delivery per event and recipient, and one per payment and what is told of it.

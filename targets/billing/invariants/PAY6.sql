@@ -2,7 +2,7 @@
 -- title: What is given back is what was asked for, once
 -- applies: refund
 -- needs: select count(*) from operations where kind = 'refund' and outcome = 'ok' and coalesce(status, 200) < 400
--- impact: double_charges where problem = 'acknowledged, but not given back by the PSPs with exactly its amount'
+-- impact: refunds_missing where problem = 'acknowledged, but not given back by the PSPs with exactly its amount'
 --
 -- ok(refund of k) => the PSPs gave back exactly k's amount, once, and the ledger took it from the subscriber, once;
 -- the books of payments say so. No refund without a request, nor after a refusal; never more is given back than

@@ -1,6 +1,6 @@
 -- id: REC1
 -- title: No difference between two sides is left standing
--- applies: topup topup_replay topup_conflict usage roaming settlement
+-- applies: topup topup_replay topup_conflict invoice_payment voucher agent_payment refund usage usage_file roaming session settlement billing-run
 -- needs: select (select count(*) from payments.payment where state = 'settled') + (select count(*) from mediation.cdr_rated) + (select count(*) from roaming.settlement)
 --
 -- What reconciliation found (an event and its consumer, a payment, rated usage or a settlement and the ledger,

@@ -2,7 +2,7 @@
 -- title: Usage is rated right, at the prices of its own time
 -- applies: usage usage_file roaming
 -- needs: select count(*) from operations where kind in ('usage', 'usage_file', 'roaming') and outcome = 'ok'
--- impact: usage_not_accounted
+-- impact: records_rated_wrong
 --
 -- The price lists are written down here by what they are made of, and read from nowhere: one a month from 2024
 -- to 2035, by local midnight; prices begin at a base and go up by a step each month, over again after a cycle;
