@@ -8,7 +8,8 @@ A file is one SELECT under a head of comments::
     -- needs: select count(*) from operations where kind = 'topup' and outcome = 'ok'
     -- impact: acknowledged_writes_lost where credited_minor = 0
 
-``applies``: operation kinds, faults or jobs, any of which makes it speak (none: always). ``needs``:
+``applies``: operation kinds, faults or jobs, any of which makes it speak (none: always). ``when``: one SELECT
+of true or false; false: this run had no situation of which it speaks. ``needs``:
 one SELECT of one number, the evidence without which it is inconclusive. ``impact``: the business
 figure its violations count for, all or those ``where`` a condition on their columns is true. A row's
 ``subject`` names whom it is about.
@@ -78,6 +79,8 @@ def run_invariant(
         wanted = ", ".join(applies)
         return Found("not_applicable", reason=f"this experiment has none of: {wanted}")
     try:
+        if invariant.head.when and not _is_so(connection, invariant.head.when):
+            return Found("not_applicable", reason="this run had no situation of which it speaks")
         checked = _count(connection, invariant.head.needs)
         violations, rows = _violations(connection, invariant.sql)
         impact = _count_impact(connection, invariant)
@@ -110,6 +113,14 @@ def _count(connection: duckdb.DuckDBPyConnection, needs: str) -> int:
         row = connection.execute(single_select(connection, needs)).fetchone()
     if row is None or len(row) != 1 or not isinstance(row[0], int):
         raise CannotCheck(f"'needs' must give one whole number, not {row}")
+    return row[0]
+
+
+def _is_so(connection: duckdb.DuckDBPyConnection, when: str) -> bool:
+    with checked(), time_limit(connection):
+        row = connection.execute(single_select(connection, when)).fetchone()
+    if row is None or len(row) != 1 or not isinstance(row[0], bool):
+        raise CannotCheck(f"'when' must give true or false, not {row}")
     return row[0]
 
 

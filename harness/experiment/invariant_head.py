@@ -1,7 +1,7 @@
 """The head of an invariant's SQL file: comment lines ``-- key: value`` before the query.
 
-``id``, ``title`` and ``needs`` must be there; ``applies`` (kinds, faults or jobs, none: always) and
-``impact`` (``figure where condition``) and ``property`` may. A ``liveness`` invariant demands that
+``id``, ``title`` and ``needs`` must be there; ``applies`` (kinds, faults or jobs, none: always), ``when`` (one
+SELECT of true or false over the evidence), ``impact`` (``figure where condition``) and ``property`` may. A ``liveness`` invariant demands that
 something happens in time (the rest are ``safety``: nothing bad happens, however slowly); on a machine
 that was too busy to tell, its violations say nothing. ``needs`` counts what there is to check: without it an
 invariant that looked at nothing would seem to hold.
@@ -16,7 +16,7 @@ from harness.errors import TargetError
 from harness.experiment.sql_head import head_of, names_in
 
 MUST = ("id", "title", "needs")
-KEYS = (*MUST, "applies", "impact", "property")
+KEYS = (*MUST, "applies", "when", "impact", "property")
 PROPERTIES = ("safety", "liveness")
 _EXAMPLE = "-- id: PAY1, -- title: ..., -- needs: select ..."
 _ID = re.compile(r"[A-Z][A-Z0-9_-]{0,30}")
@@ -24,12 +24,16 @@ _ID = re.compile(r"[A-Z][A-Z0-9_-]{0,30}")
 
 @dataclass(frozen=True)
 class InvariantHead:
-    """A parsed head. ``impact``: a business figure, and the condition on violations that count for it."""
+    """A parsed head. ``impact``: a business figure, and the condition on violations that count for it.
+
+    ``when``: asked of the evidence where ``applies`` alone cannot tell; false: it does not apply to this run.
+    """
 
     id: str
     title: str
     needs: str
     applies: tuple[str, ...] = ()
+    when: str = ""
     impact: tuple[str, str] | None = None
     liveness: bool = False
 
@@ -47,6 +51,7 @@ def read_head(text: str, file: str) -> InvariantHead:
         title=head["title"],
         needs=head["needs"],
         applies=names_in(head.get("applies", "")),
+        when=head.get("when", ""),
         impact=(figure.strip(), condition.strip() or "true") if figure else None,
         liveness=found == "liveness",
     )

@@ -45,6 +45,11 @@ def test_rows_are_violations(folder: RunFolder) -> None:
         ("-- needs: select count(*) from operations where kind = 'none'\n", "inconclusive"),
         ("-- needs: select key from operations limit 1\n", "inconclusive"),
         ("-- needs: select count(*) from nothing.there\n", "inconclusive"),
+        ("-- needs: select 1\n-- when: select count(*) > 0 from operations\n", "pass"),
+        ("-- needs: select 1\n-- when: select false\n", "not_applicable"),
+        ("-- needs: select 1\n-- when: select null\n", "inconclusive"),
+        ("-- needs: select 1\n-- when: select 0\n", "inconclusive"),
+        ("-- needs: select 1\n-- when: select true from nothing.there\n", "inconclusive"),
     ],
 )
 def test_head(folder: RunFolder, head: str, answer: str) -> None:
