@@ -1,9 +1,11 @@
 # One command each; every target does all of its own set-up.
 PYTHON ?= python3
 VENV := .venv
-# What needs no real parts: on two processes. The rest goes by the clock, and has the machine for itself.
+# What needs no real parts: on two processes; and the two runtimes, one on each. The rest goes by the clock,
+# and has the machine for itself.
 FAST := tests/unit tests/histories tests/property
-REAL := tests/conformance tests/integration
+RUNTIMES := tests/conformance/runtime tests/integration/test_faults_for_real.py
+REAL := tests/conformance tests/integration $(RUNTIMES:%=--ignore=%)
 BIN := $(VENV)/bin
 TOXIPROXY_VERSION := 2.12.0
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
@@ -52,6 +54,7 @@ test: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest -q -n 2 $(FAST)
+	@$(BIN)/pytest -q -n 2 --dist loadgroup $(RUNTIMES)
 	@$(BIN)/pytest $(REAL)
 
 bench: setup
