@@ -7,7 +7,8 @@
 -- with the amount that mediation rated, and that the ledger took from or gave back to that subscriber. What came
 -- before a run began is on one line of that run's invoice; only who owes nothing in all has none, and waits. A
 -- line is the sum of its items, an invoice the sum of its lines; numbers run 1, 2, 3 ...; each subscriber has one
--- invoice a period, and each invoice one event that says the same. A run that was asked for is done.
+-- invoice a period, and each invoice one event that says the same. A run that was asked for,
+-- and said to be begun, is done: one whose calls had no good answer need never have been heard of.
 with runs as (select * from invoicing.bill_run, timeline where started_at_ns >= load_started_ns),
 ratings as (
   select record_id, rating, 'usage' as kind, subscriber, charge_minor as amount_minor
@@ -90,4 +91,4 @@ group by r.period, r.invoices, r.total_minor
 having r.invoices <> count(v.id) or r.total_minor <> coalesce(sum(v.total_minor), 0)
 union all
 select 'billing-run', 'it was asked for, and never began', null, null
-from jobs where job = 'billing-run' and not exists (select 1 from runs)
+from jobs where job = 'billing-run' and (done or answer like '2%') and not exists (select 1 from runs)

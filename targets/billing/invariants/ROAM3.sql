@@ -3,7 +3,7 @@
 -- applies: settlement
 -- needs: select count(distinct (f.period, f.partner, f.direction)) from witness.partner f where f.event = 'file_received' or (f.event = 'file_sent' and exists (select 1 from witness.partner c where c.event = 'file_confirmed' and c.direction = 'in' and c.period = f.period and c.ordinal = f.ordinal))
 --
--- The run that was asked for is done; each of its sides has one event and one posting, whose legs are
+-- The run that was asked for (and whose call had a good answer: others need never have been heard of) is done; each of its sides has one event and one posting, whose legs are
 -- the accounts and the total of that side. Each partner of a period that is done agreed once to its netting,
 -- by its own log; of that there is one event, and one posting whose legs are the partner's accounts.
 with sides as (select period || ':' || partner || ':' || direction as side, * from roaming.settlement),
@@ -68,4 +68,4 @@ select period, 'the settlement was never finished: ' || state, null, null, null
 from roaming.settlement_run where state <> 'done'
 union all
 select 'settlement', 'it was asked for, and never began', null, null, null
-from jobs where job = 'settlement' and not exists (select 1 from roaming.settlement_run)
+from jobs where job = 'settlement' and (done or answer like '2%') and not exists (select 1 from roaming.settlement_run)
