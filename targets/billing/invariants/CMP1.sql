@@ -7,7 +7,7 @@
 -- right about who met it, the clients' own records tell: somebody compensated had a request that failed, or was
 -- slow, about then; and whose request was answered with an error, well within an outage of what it asked for, met
 -- it. (What a restricted mode refuses is refused on purpose. An edge that is itself broken forgets whom it saw.)
--- And edge did see it: where less than half of the payments went well for 10 s on end there was an outage.
+-- That edge sees an outage at all is CMP2.
 with parts(kind, component) as (values
   ('topup', 'payments'), ('topup_replay', 'payments'), ('topup_conflict', 'payments'), ('invoice_payment', 'payments'),
   ('voucher', 'payments'), ('voucher_again', 'payments'), ('agent_payment', 'payments'), ('refund', 'payments'),
@@ -51,13 +51,7 @@ missed as (
   where u.length_ns >= 3_000_000_000
     and not exists (select 1 from edge_broken b where b.from_ns < u.ended_at_ns + 3_000_000_000 and b.to_ns > u.began_at_ns)
     and not exists (select 1 from edge.outage_affected a where a.outage_id = u.id and a.subscriber = f.subscriber)
-  group by all),
-seconds as (
-  select intended_ns // 1_000_000_000 as second, count(*) as due, count(*) filter (outcome = 'ok') as ok
-  from tried where component = 'payments' group by all),
-bad as (select second, second - row_number() over (order by second) as run from seconds where due >= 3 and ok < 0.5 * due),
-broken as (
-  select min(second) * 1_000_000_000 as from_ns, (max(second) + 1) * 1_000_000_000 as to_ns from bad group by run having count(*) >= 10)
+  group by all)
 select reference as subject,
        case when owed_minor is null then 'compensated for no outage that it met'
             when granted_minor is null then 'it met an outage, and the ledger gave nothing'
@@ -78,8 +72,3 @@ where u.component in (select component from parts) and not exists (
   select 1 from tried t where t.subscriber = o.subscriber and t.component = u.component
     and t.completed_ns > u.began_at_ns - 6_000_000_000 and t.invoked_ns < u.ended_at_ns + 4_000_000_000
     and (t.outcome <> 'ok' or t.attempts > 1 or t.status = 202 or t.status >= 500 or t.completed_ns - t.invoked_ns > 900_000_000 or t.kind = 'session'))
-union all
-select 'payments', 'they failed for 10 s and more, and edge has seen no outage', null, null, b.from_ns from broken b
-where not exists (select 1 from edge.outage u where u.component = 'payments' and u.began_at_ns < b.to_ns and coalesce(u.ended_at_ns, b.to_ns) > b.from_ns)
-  and not exists (select 1 from edge_broken x where x.from_ns < b.to_ns and x.to_ns > b.from_ns)
-  and not exists (select 1 from restricted r where r.mode <> 'normal' and r.from_ns < b.to_ns and r.to_ns > b.from_ns)

@@ -9,8 +9,8 @@
 -- Subscribers could pay: the mode was normal, and had been for 3 s; no outage was known to edge (its event at least
 -- 2 s old), or had ended less than 3 s before; and by the clients' own records less than half of the payments
 -- failed: seconds in which more did, five in a row, from the seventh on. (While the way from the clients is cut, or
--- edge is what is broken, nobody inside can know.) Steps come in order, once each, at least 3 s apart. And they
--- come: a customer who was told, is late and could pay for 15 s before the load ended has been reminded.
+-- edge is what is broken, nobody inside can know.) Steps come in order, once each, at least 3 s apart.
+-- (That they come is DUN2.)
 with issued as (
   select o.event_id, payload->>'invoice_id' as invoice_id, (payload->>'total_minor')::bigint as total_minor,
          ns((payload->>'due_at')::timestamptz) as due_ns, o.created_at_ns as issued_ns, (payload->>'number')::bigint as number
@@ -77,21 +77,6 @@ judged as (
     when step <> coalesce(last_step, 0) + 1 then 'a step out of order'
     when decided_at_ns < last_ns + 3_000_000_000 then 'a step too soon after the one before'
   end as problem
-  from facts s),
-disturbed as (
-  select max(at_ns) as until_ns from (
-    select max(coalesce(healed_ns, load_ended_ns)) as at_ns from faults, timeline
-    union all select max(end_ns) from windows where name in ('fault', 'recovery')
-    union all select max(coalesce(ended_at_ns, load_ended_ns)) from outages, timeline
-    union all select max(committed_at_ns) from edge.mode)),
-forgotten as (
-  select i.number, greatest(i.due_ns + coalesce((select sum(o.ended_at_ns - greatest(o.began_at_ns, i.issued_ns))
-                                                 from outages o where o.ended_at_ns > i.issued_ns), 0), t.told_ns, d.until_ns) as since_ns
-  from issued i join told t on t.event_id = i.event_id, disturbed d, timeline
-  where since_ns < load_ended_ns - 15_000_000_000
-    and not exists (select 1 from steps s where s.invoice_id = i.invoice_id)
-    and not exists (select 1 from asked a where a.invoice_id = i.invoice_id))
+  from facts s)
 select coalesce('invoice ' || number, event_id) as subject, problem, step, open_minor, taken_minor, decided_at_ns as at_ns
 from judged where problem is not null
-union all
-select 'invoice ' || number, 'due for long, and nobody was reminded', 0, null, null, since_ns from forgotten
