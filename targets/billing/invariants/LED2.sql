@@ -1,12 +1,13 @@
 -- id: LED2
 -- title: Nobody spends beyond the limit
--- applies: charge spree session
--- needs: select count(*) from charging.transaction where kind in ('charge', 'reserve')
+-- applies: spree
+-- needs: select (select count(*) from operations where kind = 'spree' and status = 402 and amount_minor is not null) + (select count(*) from charging.posting p join charging.transaction t on t.id = p.transaction_id where t.kind in ('charge', 'reserve') and p.amount_minor < 0 and p.account_id like 'sub:%:main' and split_part(p.account_id, ':', 2)::bigint between 901 and 1000)
 --
 -- In the order of commits (versions of the account): after a debit that was authorised (a charge, a reservation) the
 -- balance is not below the credit limit. Limits by contract: postpaid, every fifth up to 900, may owe 10,000.00;
 -- nobody else anything. And nobody is refused who could pay: not if all that the account had from
--- before the request until after its answer was enough.
+-- before the request until after its answer was enough. Only subscribers 901 to 1000, who have little, come near
+-- their limit, by sprees: it is they who count as checked; whoever was debited is judged.
 with postings as (
   select p.account_id, p.account_version, p.amount_minor, p.created_at_ns, t.kind, t.key,
          sum(p.amount_minor) over (partition by p.account_id order by p.account_version) as balance_minor,
