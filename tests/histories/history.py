@@ -224,7 +224,9 @@ def write_folder(history: History, path: Path) -> RunFolder:
     pending = {row["name"]: row["count"] for row in history.get("pending", [])}
     folder.write_timeline(Timeline(**timeline, settle_pending=pending))
     proof = Proof(proved=True, text="seen")
-    folder.write_faults([FaultRecord(params={}, proof=proof, **_instants(row)) for row in history["faults"]])
+    folder.write_faults(
+        [FaultRecord(**{"params": {}, "proof": proof, **_instants(row)}) for row in history["faults"]]
+    )
     folder.write_jobs([JobRecord(**_instants(row)) for row in history["jobs"]])
     types = {"BIGINT": pa.int64(), "VARCHAR": pa.string()}
     schema = pa.schema([(name, types[kind]) for name, kind in OPERATION_COLUMNS.items()])
