@@ -70,5 +70,5 @@ select o.reference, 'it is said to have met an outage, and all that it asked for
 from owed o join outages u on u.id = o.outage_id
 where u.component in (select component from parts) and not exists (
   select 1 from tried t where t.subscriber = o.subscriber and t.component = u.component
-    and t.completed_ns > u.began_at_ns - 6_000_000_000 and t.invoked_ns < u.ended_at_ns + 4_000_000_000
+    and t.completed_ns > u.began_at_ns - 6_000_000_000 and t.invoked_ns < u.ended_at_ns + 6_000_000_000
     and (t.outcome <> 'ok' or t.attempts > 1 or t.status = 202 or t.status >= 500 or t.completed_ns - t.invoked_ns > 900_000_000 or t.kind = 'session'))
