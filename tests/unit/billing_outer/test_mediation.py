@@ -40,6 +40,7 @@ BOOK = PriceBook([LIST])
     [
         {"record_id": ""},
         {"record_id": "a\0b"},
+        {"record_id": "\ud800"},  # legal JSON, and no text that can be stored
         {"record_id": "a#2"},  # would be another record's second rating
         {"subscriber": "7"},
         {"units": -1},
@@ -49,7 +50,7 @@ BOOK = PriceBook([LIST])
         {"started_at": "0001-01-01T00:00:00+14:00"},
         {"visitor_of": 5},
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_what_cannot_be_stored_is_refused_by_name(odd: dict[str, Any]) -> None:
     with pytest.raises(Unreadable, match=next(iter(odd))):

@@ -46,8 +46,8 @@ def read_cdr(body: Mapping[str, Any]) -> Cdr:
 
 def _name(body: Mapping[str, Any], field: str) -> str:
     value = body.get(field)
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME or "\0" in value:
-        raise Unreadable(f"{field!r} must be a text of 1 to {LONGEST_NAME} characters, not {value!r:.100}")
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME or not value.isprintable():
+        raise Unreadable(f"{field!r} must be 1 to {LONGEST_NAME} printable characters, not {value!r:.100}")
     return value
 
 

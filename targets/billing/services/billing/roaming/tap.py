@@ -130,8 +130,8 @@ def _read_event(event: Mapping[str, Any]) -> Event:
 
 def _text(body: Mapping[str, Any], field: str) -> str:
     value = body.get(field)
-    if not isinstance(value, str) or not 0 < len(value) <= 200 or "\0" in value:
-        raise Unreadable(f"{field!r} must be a text of 1 to 200 characters, not {value!r:.100}")
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+        raise Unreadable(f"{field!r} must be 1 to 200 printable characters, not {value!r:.100}")
     return value
 
 
