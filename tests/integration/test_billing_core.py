@@ -135,6 +135,11 @@ def test_what_is_given_back_is_given_back_once_and_told(stack: Stack) -> None:
     assert stack.give_back(payment_id, key()).status_code == 422
     voucher = stack.redeem("V-00009", key()).json()["payment_id"]
     assert stack.give_back(voucher, key()).status_code == 422, "no provider holds it"
+    invoice = stack.pay_invoice(650, key())
+    assert (invoice.status_code, stack.give_back(invoice.json()["payment_id"], key()).status_code) == (
+        201,
+        422,
+    )
     eventually("the debit", lambda: stack.credited(paid, "refund"), within_s=5)
     assert (stack.captured(paid), stack.captured(paid, "refund")) == ([600], [600])
     assert stack.credited(paid, "refund") == [-600]

@@ -16,7 +16,7 @@ from billing.common import Log, Metrics, Problem, is_lockdown
 from billing.payments.agents import MOST, receipts_of
 from billing.payments.callbacks import Bearing, Books, Callback, Callbacks, bearing, is_signed, parse
 from billing.payments.cashier import Conclusion
-from billing.payments.refunds import Refund, Refunds
+from billing.payments.refunds import CONCURRENT, Refund, Refunds, RefundStore
 from billing.payments.store import Payment
 from tests.unit.billing.test_cashier import A, C, ScriptedPsp, Till, U, V
 
@@ -266,6 +266,69 @@ def test_in_a_lockdown_no_refund_begins_and_the_worker_waits() -> None:
     shelf.gate = None
     asyncio.run(refunds.sweep())
     assert shelf.events == 1
+
+
+class Queue(RefundShelf):
+    """Many refunds whose turn has come, admitted as the table admits them; noted by their PSP's calls."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.waiting = [replace(REFUND, id=UUID(int=n)) for n in range(count)]
+
+    async def done(self, _: Refund) -> bool:
+        return True
+
+    async def fetch(self, _: str, limit: int) -> list[dict[str, Any]]:
+        self._admit()
+        admitted, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        return [
+            {"refund_id": r.id, "refund_key": r.key, "psp": r.psp, "state": r.state, **vars(PAYMENT)}
+            for r in admitted
+        ]
+
+    async def due(self) -> list[Refund]:
+        return await RefundStore(self, self, []).due()  # type: ignore[arg-type]
+
+
+class SlowPsp(RefundingPsp):
+    """Its first call brings a lockdown; ``fails``: whose call raises, at once."""
+
+    def __init__(self, queue: Queue, *, locks: bool = False, fails: int | None = None) -> None:
+        super().__init__(gives=True)
+        self.queue, self.locks, self.fails = queue, locks, fails
+        self.ended = 0
+
+    async def refund(self, payment: Payment) -> bool:
+        self.asked += 1
+        if self.locks:
+            self.queue.gate = lockdown()
+        if self.asked == self.fails:
+            raise RuntimeError("the PSP has no such route")
+        await asyncio.sleep(0.01)
+        self.ended += 1
+        return True
+
+
+def test_a_lockdown_stops_all_but_the_refunds_that_are_under_way() -> None:
+    queue = Queue(3 * CONCURRENT)
+    psp = SlowPsp(queue, locks=True)
+    asyncio.run(desk(queue, psp).sweep())
+    assert psp.asked == CONCURRENT
+    queue.gate, psp.locks = None, False
+    asyncio.run(desk(queue, psp).sweep())
+    assert psp.asked == 3 * CONCURRENT, "one sweep tries all"
+
+
+def test_a_sweep_that_fails_leaves_no_call_running() -> None:
+    queue = Queue(3)
+    psp = SlowPsp(queue, fails=1)
+
+    async def sweep() -> int:
+        with pytest.raises(RuntimeError, match="no such route"):
+            await desk(queue, psp).sweep()
+        return psp.ended
+
+    assert asyncio.run(sweep()) == 2
 
 
 # -- receipts ----------------------------------------------------------------------------------

@@ -27,19 +27,21 @@ from billing.common import (
 )
 from billing.payments.cashier import Conclusion
 from billing.payments.psp import Psp
+from billing.payments.rounds import all_ended
 from billing.payments.store import PAYMENT, Payment, event_fields, payment_of
 
 EVERY_S = 1.0
-BATCH = 100
-CONCURRENT = 8
+CONCURRENT = 8  # asked for at once, and admitted at once: none waits with a leave that a lockdown has ended
 FIRST_TRY_S = 2.5  # so long the request itself may take; then the refund is the worker's
 
+# Top-ups only: to refund the payment of an invoice would leave the invoice paid.
 _ASK = """
 with gate as materialized (select public.admit('money') as epoch)
 insert into refund (id, key, payment_id, amount_minor, psp, state, epoch, next_try_at)
 select $1::uuid, $2, p.id, p.amount_minor, p.psp, 'pending', gate.epoch,
        clock_timestamp() + make_interval(secs => $5)
-from gate, payment p where p.id = $3 and p.state = 'settled' and p.psp = any($4::text[])
+from gate, payment p where p.id = $3 and p.kind = 'topup' and p.state = 'settled'
+  and p.psp = any($4::text[])
 on conflict do nothing returning id"""
 
 _OF = f"""
@@ -84,7 +86,7 @@ class RefundStore:
         self._psps = list(psps)
 
     async def ask(self, payment_id: UUID, key: str) -> bool:
-        """Store a new refund. False when there is one, or the payment is none that a PSP holds."""
+        """Store a new refund. False when there is one, or the payment is no top-up a PSP holds."""
         refund_id = uuid4()
         created = await self._database.fetchval(
             _ASK, refund_id, key, payment_id, self._psps, FIRST_TRY_S, attempts=2
@@ -110,8 +112,8 @@ class RefundStore:
         return bool(done)
 
     async def due(self) -> list[Refund]:
-        """The refunds whose turn it is, each for one try."""
-        return [_refund(row) for row in await self._database.fetch(_DUE, BATCH)]
+        """Refunds whose turn it is, each for one try: up to CONCURRENT, those that waited longest."""
+        return [_refund(row) for row in await self._database.fetch(_DUE, CONCURRENT)]
 
 
 class Refunds:
@@ -122,7 +124,6 @@ class Refunds:
         self._psps = psps
         self._metrics = metrics
         self._log = log
-        self._places = asyncio.Semaphore(CONCURRENT)
         self._suspended = False
 
     async def refund(self, payment_id: UUID, key: str) -> Conclusion:
@@ -149,7 +150,7 @@ class Refunds:
     async def _refusal(self, known: Refund | None, key: str) -> Problem:
         if known is None and await self._store.of_key(key) is not None:
             return key_reused(key)
-        why = "it is given back under another key" if known else "it is no settled payment of a provider"
+        why = "it is given back under another key" if known else "it is no settled top-up by a provider"
         return Problem(422, "not refundable", why)
 
     async def of(self, payment_id: UUID) -> Refund | None:
@@ -186,7 +187,12 @@ class Refunds:
             await self.sweep()
 
     async def sweep(self) -> None:
-        """One try for each refund whose turn has come; none in a lockdown."""
+        """Tries of the refunds whose turn has come, until few are left; none in a lockdown."""
+        while len(await self._round()) == CONCURRENT:
+            pass
+
+    async def _round(self) -> Sequence[Refund]:
+        """One try for each of those admitted together, and who they were."""
         try:
             due = await self._store.due()
         except Exception as error:
@@ -195,13 +201,10 @@ class Refunds:
             if not self._suspended:
                 self._log("refunds.suspended", reason=error)
             self._suspended = True
-            return
+            return ()
         self._suspended = False
-        await asyncio.gather(*(self._attend(refund) for refund in due))
-
-    async def _attend(self, refund: Refund) -> None:
-        async with self._places:
-            await self.attempt(refund)
+        await all_ended(self.attempt(refund) for refund in due)
+        return due
 
 
 def _answer(refund: Refund, state: str) -> Conclusion:
