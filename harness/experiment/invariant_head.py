@@ -1,10 +1,10 @@
 """The head of an invariant's SQL file: comment lines ``-- key: value`` before the query.
 
-``id``, ``title`` and ``needs`` must be there; ``applies`` (kinds, faults or jobs, none: always), ``when`` (one
-SELECT of true or false over the evidence), ``impact`` (``figure where condition``) and ``property`` may. A ``liveness`` invariant demands that
-something happens in time (the rest are ``safety``: nothing bad happens, however slowly); on a machine
-that was too busy to tell, its violations say nothing. ``needs`` counts what there is to check: without it an
-invariant that looked at nothing would seem to hold.
+``id``, ``title`` and ``needs`` must be there; ``applies`` (kinds, faults or jobs, none: always), ``when``
+(one SELECT of true or false over the evidence), ``impact`` (``figure where condition``) and ``property`` may.
+A ``liveness`` invariant demands that something happens in time (the rest are ``safety``: nothing bad happens,
+however slowly); on a machine that was too busy to tell, its violations say nothing. ``needs`` counts what
+there is to check: without it an invariant that looked at nothing would seem to hold.
 """
 
 from __future__ import annotations
