@@ -107,11 +107,11 @@ def _instant(body: dict[str, Any], name: str) -> datetime | None:
         return None
     try:
         instant = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise Problem(400, "malformed body", f"{name} must be an RFC 3339 instant, not {value!r}")
-    return instant.astimezone(UTC)
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):  # overflow: in UTC it is before the year 1, or after 9999
+        pass
+    raise Problem(400, "malformed body", f"{name} must be an RFC 3339 instant, not {value!r}")
 
 
 def _of_row(row: Record) -> Announcement:

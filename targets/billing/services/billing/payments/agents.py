@@ -152,8 +152,8 @@ def _instant(body: dict[str, Any], name: str) -> datetime:
     value = body.get(name)
     try:
         instant = datetime.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError:
-        instant = datetime.min
-    if instant.tzinfo is None:
-        raise Problem(400, "malformed body", f"{name} must be an RFC 3339 instant, not {value!r}")
-    return instant.astimezone(UTC)
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):  # overflow: in UTC it is before the year 1, or after 9999
+        pass
+    raise Problem(400, "malformed body", f"{name} must be an RFC 3339 instant, not {value!r}")

@@ -102,7 +102,7 @@ def bearing(callback: Callback, books: Books) -> Bearing:
 def is_signed(content: bytes, signature: str, key: str) -> bool:
     """Whether ``signature`` is the hex HMAC-SHA256 of the content."""
     due = hmac.new(key.encode(), content, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(due.encode(), signature.encode())
+    return hmac.compare_digest(due.encode(), signature.encode(errors="surrogateescape"))
 
 
 def parse(body: Any) -> Callback:
