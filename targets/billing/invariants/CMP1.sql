@@ -12,7 +12,7 @@ with parts(kind, component) as (values
   ('topup', 'payments'), ('topup_replay', 'payments'), ('topup_conflict', 'payments'), ('invoice_payment', 'payments'),
   ('voucher', 'payments'), ('voucher_again', 'payments'), ('agent_payment', 'payments'), ('refund', 'payments'),
   ('balance', 'charging'), ('charge', 'charging'), ('spree', 'charging'), ('session', 'charging'), ('roaming_auth', 'charging'),
-  ('usage', 'mediation'), ('usage_file', 'mediation'), ('usage_report', 'mediation'), ('roaming', 'mediation')),
+  ('usage', 'mediation'), ('usage_file', 'mediation'), ('usage_report', 'mediation')),
 tried as (
   select o.*, p.component from operations o join parts p using (kind) where attempts > 0),
 outages as (select *, (ended_at_ns - began_at_ns) as length_ns from edge.outage where ended_at_ns is not null),

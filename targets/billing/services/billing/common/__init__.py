@@ -8,7 +8,7 @@ A service, from ``billing/NAME/__main__.py`` (calls ``main()`` of ``billing.NAME
     service.background("delivery", delivery.run)   # coroutine function, restarted when it fails
     service.run()                                  # until SIGTERM; drains
 
-``Service``: ``.settings .log .metrics .database .broker .outbox .relay .app .draining``;
+``Service``: ``.settings .log .metrics .database .broker .outbox .relay .app``;
 ``.client(name, "GATEWAY", timeout_s=1.0, attempts=3) -> HttpClient``; ``.open_database("REPLICA", limits)``;
 ``.on_close(async_fn)``. It serves ``/live /ready /metrics`` and ``POST /dlq/replay`` and runs the relay.
 
@@ -29,15 +29,16 @@ is woken at the commit; ``add_all(session, subject, [(event_id, payload), ...])`
 ``event_json(event_id, payload)`` and ``outbox.wake()`` serve those who insert by SQL.
 
 ``Consumer``: ``handle(session, events)`` gets the *new* events of a batch, in the transaction that also has
-their inbox rows; ``each(handle_one)`` makes one from ``handle_one(session, event)``. ``Event``: ``id subject
-payload``. Raise to fail an event: after 8 attempts it is parked; database failures count as none.
+their inbox rows. ``Event``: ``id subject payload``. Raise to fail an event: after 8 attempts it is parked;
+database failures count as none.
 
 ``HttpClient.call(method, path, body=None, headers=None, attempts=None, timeout_s=None)`` gives
-``Answer(status, body, headers, in_doubt)``; retries 5xx, 429 and silence with full jitter within a budget;
+``Answer(status, body, headers)``; retries 5xx, 429 and silence with full jitter within a budget;
 ``CallFailed.may_have_arrived``. Counters ``<name>.attempts``, ``<name>.retries``.
 
 ``Problem(status, title, detail, retry_after_s=None, **more)``, ``refused(title, detail)`` = 503 with
 Retry-After; ``json_object(request)``, ``whole_number(body, name, at_least=)``, ``text_field(body, name)``;
+``instant_field(body, name)``, ``query_number(request, name)``, ``path_period(request)``;
 ``require_key(request)``, ``fingerprint(operation, payload)``, ``key_reused(key)``, ``key_in_progress(key)``.
 
 Seams for mutants (replace from outside, then run the service's ``main``): ``Outbox.add``,
@@ -47,9 +48,19 @@ Seams for mutants (replace from outside, then run the service's ``main``): ``Out
 
 from billing.common.admission import admit, is_lockdown
 from billing.common.app import Service
+from billing.common.asked import (
+    PERIOD,
+    instant_field,
+    json_object,
+    path_period,
+    query_number,
+    read_instant,
+    text_field,
+    whole_number,
+)
 from billing.common.backoff import RetryBudget, backoff_s
 from billing.common.bell import Bell
-from billing.common.consumer import Consumer, Event, each
+from billing.common.consumer import Consumer, Event
 from billing.common.database import (
     CommitInDoubt,
     Database,
@@ -65,10 +76,11 @@ from billing.common.idempotency import fingerprint, key_in_progress, key_reused,
 from billing.common.log import Log, describe
 from billing.common.metrics import Metrics
 from billing.common.outbox import Outbox, event_json
-from billing.common.problems import Problem, json_object, refused, text_field, whole_number
+from billing.common.problems import Problem, refused
 from billing.common.settings import Settings
 
 __all__ = [
+    "PERIOD",
     "Answer",
     "Bell",
     "CallFailed",
@@ -92,14 +104,17 @@ __all__ = [
     "after_a_write",
     "backoff_s",
     "describe",
-    "each",
     "event_json",
     "fingerprint",
+    "instant_field",
     "is_infrastructure",
     "is_lockdown",
     "json_object",
     "key_in_progress",
     "key_reused",
+    "path_period",
+    "query_number",
+    "read_instant",
     "refused",
     "require_key",
     "text_field",

@@ -113,10 +113,6 @@ class Service:
         self._closers.append(close)
 
     @property
-    def draining(self) -> bool:
-        return self._draining
-
-    @property
     def database_answers(self) -> bool:
         """Whether the database answered when last asked, at most 1.5 s ago. True before that."""
         return self._database_answers is not False

@@ -70,16 +70,6 @@ _REPLAYED = """
 update dead_letter set replayed_at = clock_timestamp() where consumer = $1 and event_id = $2"""
 
 
-def each(handle: Callable[[Session, Event], Awaitable[None]]) -> Handler:
-    """A handler of batches out of a handler of single events."""
-
-    async def handle_all(session: Session, events: Sequence[Event]) -> None:
-        for event in events:
-            await handle(session, event)
-
-    return handle_all
-
-
 def event_of(subject: str, data: bytes) -> Event:
     """Read a message. Raises MalformedEvent."""
     try:

@@ -32,12 +32,11 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """``in_doubt``: an earlier try of the same call ended without an answer or with a 5xx."""
+    """What the other side said."""
 
     status: int
     body: Any
     headers: Mapping[str, str]
-    in_doubt: bool = False
 
 
 def worth_a_retry(status: int) -> bool:
@@ -91,7 +90,7 @@ class HttpClient:
                 self._metrics.add(f"{self.name}.retries")
                 await asyncio.sleep(backoff_s(attempt - 1))
             try:
-                answer = await self._once(method, path, body, headers, timeout_s or self._timeout_s, doubt)
+                answer = await self._once(method, path, body, headers, timeout_s or self._timeout_s)
             except NOT_SENT as error:
                 failure = describe(error)
             except (aiohttp.ClientError, OSError) as error:
@@ -112,7 +111,6 @@ class HttpClient:
         body: Any,
         headers: Mapping[str, str] | None,
         timeout_s: float,
-        doubt: bool,
     ) -> Answer:
         """One try."""
         self._metrics.add(f"{self.name}.attempts")
@@ -124,7 +122,7 @@ class HttpClient:
             timeout=aiohttp.ClientTimeout(total=timeout_s),
         ) as response:
             content = await response.read()
-            return Answer(response.status, _parsed(content), response.headers, doubt)
+            return Answer(response.status, _parsed(content), response.headers)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

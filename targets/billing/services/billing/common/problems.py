@@ -69,30 +69,3 @@ def problem_for(error: Exception) -> Problem:
             return Problem(504, "timed out", "whether it took effect is unknown")
         case _:
             return Problem(500, "internal error", "whether it took effect is unknown")
-
-
-async def json_object(request: web.Request) -> dict[str, Any]:
-    """The request's JSON object, or a 400."""
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise Problem(400, "malformed body", str(error)) from error
-    if not isinstance(body, dict):
-        raise Problem(400, "malformed body", "a JSON object is expected")
-    return body
-
-
-def whole_number(body: dict[str, Any], name: str, *, at_least: int) -> int:
-    """An integer field of a body, at most 10^15 (so that sums fit 64 bits), or a 400 that names it."""
-    value = body.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= 10**15:
-        raise Problem(400, "malformed body", f"{name} must be a whole number from {at_least}, not {value!r}")
-    return value
-
-
-def text_field(body: dict[str, Any], name: str, *, longest: int = 200) -> str:
-    """A non-empty text field without control characters, or a 400 that names it."""
-    value = body.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
-        raise Problem(400, "malformed body", f"{name} must be 1 to {longest} printable characters")
-    return value

@@ -28,8 +28,7 @@ class Settings:
         return self.text(f"{name}_URL").rstrip("/")
 
     def text(self, name: str) -> str:
-        """A setting that must be there, by its full name."""
-        try:
-            return self.environment[name]
-        except KeyError:
-            raise SystemExit(f"the environment variable {name} is missing") from None
+        """A setting that must be there and say something, by its full name."""
+        if not (value := self.environment.get(name, "")):
+            raise SystemExit(f"the environment variable {name} is missing or empty")
+        return value

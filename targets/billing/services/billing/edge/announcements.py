@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from billing.common import Database, Problem, Record, is_infrastructure, text_field
+from billing.common import Database, Problem, Record, instant_field, is_infrastructure, text_field
 
 KINDS = ("maintenance", "outage", "restoration")
 SHOWN = 20
@@ -93,25 +93,14 @@ def _announcement(body: dict[str, Any]) -> Announcement:
     if body.get("kind") not in KINDS:
         raise Problem(400, "malformed body", f"kind must be one of {KINDS}, not {body.get('kind')!r}")
     now = datetime.now(UTC)
-    starts_at = _instant(body, "starts_at") or now
-    ends_at = _instant(body, "ends_at")
+    starts_at, ends_at = (
+        instant_field(body, name) if body.get(name) is not None else None for name in ("starts_at", "ends_at")
+    )
+    starts_at = starts_at or now
     if ends_at is not None and ends_at <= starts_at:
         raise Problem(400, "malformed body", "ends_at must be after starts_at")
     message = text_field(body, "message", longest=1000)
     return Announcement(uuid4(), body["kind"], message, starts_at, ends_at, now)
-
-
-def _instant(body: dict[str, Any], name: str) -> datetime | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-        if instant.tzinfo is not None:
-            return instant.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):  # overflow: in UTC it is before the year 1, or after 9999
-        pass
-    raise Problem(400, "malformed body", f"{name} must be an RFC 3339 instant, not {value!r}")
 
 
 def _of_row(row: Record) -> Announcement:

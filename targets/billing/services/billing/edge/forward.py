@@ -108,7 +108,9 @@ def _subscriber(request: web.Request, content: bytes) -> int | None:
         told = request.match_info.get("subscriber") or request.query.get("subscriber", "")
         return int(told) if told.isascii() and told.isdigit() and len(told) <= 15 else None
     try:
-        said = json.loads(content)["subscriber"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        body = json.loads(content)
+        # A visitor's number is one of the partner's own: nobody of ours.
+        said = body["subscriber"] if body.get("visitor_of") is None else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return said if type(said) is int and 0 < said <= 10**15 else None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from aiohttp import web
 
-from billing.common import Limits, Problem, Service, after_a_write
+from billing.common import Limits, Problem, Service, after_a_write, path_period, query_number
 from billing.invoicing.billing_run import BillingRuns
 from billing.invoicing.compensation import Compensation
 from billing.invoicing.dunning import FROZEN_BY, Dunning
@@ -15,7 +14,6 @@ from billing.invoicing.events import Inflow
 from billing.invoicing.reconciliation import reconciliation
 from billing.invoicing.rules import Rules
 
-PERIOD = re.compile(r"[A-Za-z0-9._-]{1,32}")
 STATES = ("issued", "paid")
 
 _BEGIN = "insert into bill_run (period, state) values ($1, 'collecting') on conflict do nothing"
@@ -34,9 +32,7 @@ class Invoicing:
 
     async def bill(self, request: web.Request) -> web.Response:
         """``POST /billruns/{period}``: begins or asks; 202 while it works, 200 when it is done."""
-        period = request.match_info["period"]
-        if not PERIOD.fullmatch(period):
-            raise Problem(400, "malformed period", f"must match {PERIOD.pattern}, not {period!r:.100}")
+        period = path_period(request)
         await self._database.execute(_BEGIN, period, attempts=2)
         self._runs.wake()
         with after_a_write():
@@ -46,14 +42,12 @@ class Invoicing:
 
     async def invoices(self, request: web.Request) -> web.Response:
         """``GET /invoices?subscriber=N&state=``: the newest hundred."""
-        number, state = request.query.get("subscriber", ""), request.query.get("state")
-        if not (number.isascii() and number.isdigit() and len(number) < 19):
-            raise Problem(400, "malformed query", f"subscriber must be a whole number, not {number!r:.100}")
+        number, state = query_number(request, "subscriber"), request.query.get("state")
         if state is not None and state not in STATES:
             raise Problem(400, "malformed query", f"state must be issued or paid, not {state!r:.100}")
-        rows = await self._database.fetch(_LIST, int(number), state, attempts=2)
+        rows = await self._database.fetch(_LIST, number, state, attempts=2)
         found = [{**row, "due_at": row["due_at"].isoformat()} for row in rows]
-        return web.json_response({"subscriber": int(number), "invoices": found})
+        return web.json_response({"subscriber": number, "invoices": found})
 
 
 def main() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from billing.common import read_instant
 
 LARGEST = 2**63 - 1  # of PostgreSQL's bigint
 LONGEST_NAME = 200
@@ -59,11 +61,7 @@ def _whole(body: Mapping[str, Any], field: str) -> int:
 
 
 def _instant(body: Mapping[str, Any], field: str) -> datetime:
-    value = body.get(field)
-    try:
-        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if instant is not None and instant.tzinfo is not None:
-            return instant.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass  # said below, as for every other wrong value
-    raise Unreadable(f"{field!r} must be an RFC 3339 instant with a zone, not {value!r:.100}")
+    instant = read_instant(body.get(field))
+    if instant is None:
+        raise Unreadable(f"{field!r} must be an RFC 3339 instant with a zone, not {body.get(field)!r:.100}")
+    return instant

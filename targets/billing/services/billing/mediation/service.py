@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from billing.common import Limits, Problem, Service, after_a_write, json_object
+from billing.common import Limits, Problem, Service, after_a_write, json_object, query_number
 from billing.mediation.cdr import Unreadable, read_cdr
 from billing.mediation.intake import store, store_file
 from billing.mediation.prices import Prices
@@ -51,11 +51,9 @@ class Mediation:
 
     async def usage(self, request: web.Request) -> web.Response:
         """``GET /usage?subscriber=N&from=DAY&to=DAY``: rated usage, up to the day before ``to``."""
-        number = request.query.get("subscriber", "")
-        if not (number.isascii() and number.isdigit() and len(number) < 19):
-            raise Problem(400, "malformed query", f"subscriber must be a whole number, not {number!r:.100}")
+        number = query_number(request, "subscriber")
         first, end = (day(request.query.get(name), name) for name in ("from", "to"))
-        return web.json_response(await usage_of(self._database, int(number), first, end))
+        return web.json_response(await usage_of(self._database, number, first, end))
 
     async def tariffs(self, _: web.Request) -> web.Response:
         """``GET /tariffs``: the price list in force, and the offers."""

@@ -1,1 +1,1 @@
-"""Tells subscribers what became of their payments, each event once."""
+"""Tells subscribers what happened to them, each event once; campaigns when nothing more urgent is due."""

@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 
 from aiohttp import web
 
-from billing.common import Database, Problem, Session
+from billing.common import Database, Problem, Session, query_number
 from billing.notify.delivery import Delivery
 from billing.notify.message import campaign_message
 from billing.notify.store import keep
@@ -18,6 +18,7 @@ BODY = "New: twice the data for the same price. Ask for it at any of our shops."
 _BEGIN = """
 insert into campaign (id, event_id, body, recipients) values ($1, $2, $3, $4) on conflict do nothing
 returning true"""
+_RECIPIENTS = "select recipients from campaign where id = $1"
 
 
 class Campaigns:
@@ -28,20 +29,26 @@ class Campaigns:
         self._delivery = delivery
 
     async def start(self, request: web.Request) -> web.Response:
-        campaign, number = request.match_info["id"], request.query.get("recipients", "")
+        campaign = request.match_info["id"]
         if not (campaign.isascii() and campaign.isalnum() and len(campaign) <= 32):
             raise Problem(
                 400, "malformed campaign", f"an id is 1 to 32 letters and digits, not {campaign!r:.50}"
             )
-        if not (number.isascii() and number.isdigit() and 0 < int(number) <= MOST):
-            raise Problem(400, "malformed query", f"recipients must be 1 to {MOST}, not {number!r:.50}")
+        recipients = query_number(request, "recipients", at_least=1, at_most=MOST)
         event_id = uuid5(NAMESPACE, campaign)
-        messages = [campaign_message(event_id, n, BODY) for n in range(1, int(number) + 1)]
+        messages = [campaign_message(event_id, n, BODY) for n in range(1, recipients + 1)]
 
-        async def begin(session: Session) -> None:
+        async def begin(session: Session) -> int:
             if await session.fetchval(_BEGIN, campaign, event_id, BODY, len(messages)):
                 await keep(session, messages)
                 session.after_commit(self._delivery.wake)
+                return recipients
+            stored: int = await session.fetchval(_RECIPIENTS, campaign)
+            return stored
 
-        await self._database.run(begin)
+        stored = await self._database.run(begin)
+        if stored != recipients:
+            raise Problem(
+                422, "campaign reused", f"{campaign} went to {stored} recipients, not to {recipients}"
+            )
         return web.json_response({"campaign": campaign, "recipients": len(messages)})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from billing.common import Event, Limits, Problem, Service, Session
+from billing.common import Event, Limits, Service, Session, query_number
 from billing.notify.campaigns import Campaigns
 from billing.notify.delivery import Delivery
 from billing.notify.message import message_for, recipient_of
@@ -32,10 +32,8 @@ class Notify:
 
     async def notifications(self, request: web.Request) -> web.Response:
         """``GET /notifications?subscriber=N``: the latest hundred."""
-        number = request.query.get("subscriber", "")
-        if not (number.isascii() and number.isdigit() and len(number) < 19):
-            raise Problem(400, "malformed query", f"subscriber must be a whole number, not {number!r:.100}")
-        rows = await self._database.fetch(_LIST, recipient_of(int(number)), attempts=2)
+        number = query_number(request, "subscriber")
+        rows = await self._database.fetch(_LIST, recipient_of(number), attempts=2)
         notices = [
             {
                 "id": str(row["id"]),
@@ -48,7 +46,7 @@ class Notify:
             }
             for row in rows
         ]
-        return web.json_response({"subscriber": int(number), "notifications": notices})
+        return web.json_response({"subscriber": number, "notifications": notices})
 
     async def unpark(self, _: web.Request) -> web.Response:
         """``POST /deliveries/replay``: notices that the gateway refused are tried again."""

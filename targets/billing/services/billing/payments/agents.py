@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -20,6 +20,7 @@ from billing.common import (
     Session,
     after_a_write,
     event_json,
+    instant_field,
     is_lockdown,
     text_field,
     whole_number,
@@ -72,7 +73,7 @@ def receipts_of(body: dict[str, Any]) -> list[Receipt]:
             text_field(item, "receipt"),
             whole_number(item, "subscriber", at_least=1),
             whole_number(item, "amount_minor", at_least=1),
-            _instant(item, "taken_at"),
+            instant_field(item, "taken_at"),
         )
         if found.setdefault(receipt.receipt, receipt) != receipt:
             raise _other_content(receipt.receipt)
@@ -145,15 +146,3 @@ def _payment(agent: str, receipt: Receipt) -> Payment:
 
 def _other_content(receipt: str) -> Problem:
     return Problem(422, "receipt reused", f"receipt {receipt!r} came before with other content")
-
-
-def _instant(body: dict[str, Any], name: str) -> datetime:
-    """An RFC 3339 instant of a body, or a 400 that names it."""
-    value = body.get(name)
-    try:
-        instant = datetime.fromisoformat(value if isinstance(value, str) else "")
-        if instant.tzinfo is not None:
-            return instant.astimezone(UTC)
-    except (ValueError, OverflowError):  # overflow: in UTC it is before the year 1, or after 9999
-        pass
-    raise Problem(400, "malformed body", f"{name} must be an RFC 3339 instant, not {value!r}")

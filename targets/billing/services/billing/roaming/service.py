@@ -7,13 +7,13 @@ from typing import Any
 
 from aiohttp import web
 
-from billing.common import Limits, Problem, Service, after_a_write, json_object
+from billing.common import Limits, Problem, Service, after_a_write, json_object, path_period
 from billing.roaming.inbound import keep_visitors_usage, receive_file
 from billing.roaming.netting import Netting
 from billing.roaming.reconciliation import reconciliation
 from billing.roaming.reports import Reports
 from billing.roaming.settlement import Settlements
-from billing.roaming.tap import CURRENCIES, PERIOD, Unreadable, read_file
+from billing.roaming.tap import CURRENCIES, Unreadable, read_file
 from billing.roaming.transmission import Transmission
 
 _BEGIN = "insert into settlement_run (period, state) values ($1, 'collecting') on conflict do nothing"
@@ -35,9 +35,7 @@ class Roaming:
 
     async def settle(self, request: web.Request) -> web.Response:
         """``POST /settlements/{period}``: begins or asks; 202 while it works, 200 when it is done."""
-        period = request.match_info["period"]
-        if not PERIOD.fullmatch(period):
-            raise Problem(400, "malformed period", f"must match {PERIOD.pattern}, not {period!r:.100}")
+        period = path_period(request)
         await self._database.execute(_BEGIN, period, attempts=2)
         self._settlements.wake()
         with after_a_write():

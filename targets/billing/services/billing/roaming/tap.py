@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from billing.common import PERIOD
+
 CURRENCIES = {"alfa": "EUR", "beta": "USD"}  # in which we settle, by partner
 HOME = "home"
 EVENTS_PER_FILE = 40
-PERIOD = re.compile(r"[A-Za-z0-9._-]{1,32}")
 LARGEST = 2**63 - 1  # of PostgreSQL's bigint
 
 
