@@ -33,27 +33,21 @@ def drop_page_cache() -> bool:
     return True
 
 
-def one_run(reports: Path) -> dict[str, float]:
-    """Seconds of overhead, before and after the load, and MiB at the peak."""
-    started_ns = time.time_ns()
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "harness.cli",
-            "run",
-            str(EXPERIMENT),
-            "--runtime",
-            "process",
-            "--reports",
-            str(reports),
-            "--seed",
-            "1",
-        ],
+def start_run(experiment: Path, reports: Path, *options: str) -> subprocess.Popen[bytes]:
+    """An experiment in the process runtime, without a word."""
+    command = [sys.executable, "-m", "harness.cli", "run", str(experiment), "--runtime", "process"]
+    return subprocess.Popen(
+        [*command, "--seed", "1", "--reports", str(reports), *options],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def one_run(reports: Path) -> dict[str, float]:
+    """Seconds of overhead, before and after the load, and MiB at the peak."""
+    started_ns = time.time_ns()
+    process = start_run(EXPERIMENT, reports)
     memory = PeakMemory(process.pid)
     process.wait()
     ended_ns = time.time_ns()

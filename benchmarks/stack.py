@@ -8,8 +8,6 @@ queueing. A run goes through everything that any run goes through, so its invari
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import threading
 from collections import Counter
@@ -20,7 +18,7 @@ from typing import Any
 import duckdb
 import psutil
 
-from benchmarks.overhead import ROOT
+from benchmarks.overhead import start_run
 
 EXPERIMENT = Path(__file__).with_name("mixed.yaml")
 RATE, LENGTH_S = 300, 60
@@ -32,23 +30,7 @@ SAMPLE_S = 0.5
 def one_run(reports: Path, rate: int, length_s: int) -> dict[str, Any]:
     """Latency in ms after a warm-up, by function and over all, verdict, and processor seconds by part."""
     settings = ["--set", f"load.rate={rate}/s", "--set", f"steady={length_s}s"]
-    command = [
-        sys.executable,
-        "-m",
-        "harness.cli",
-        "run",
-        str(EXPERIMENT),
-        "--runtime",
-        "process",
-        "--seed",
-        "1",
-    ]
-    process = subprocess.Popen(
-        [*command, "--reports", str(reports), *settings],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start_run(EXPERIMENT, reports, *settings)
     used = ProcessorTime(process.pid)
     process.wait()
     folder = next(reports.iterdir())
