@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import nats
+import nats.js.errors
 import psycopg
 import requests
 
@@ -33,6 +35,19 @@ def publish(url: str, *events: tuple[str, dict[str, Any]]) -> None:
     asyncio.run(_publish(url, named))
 
 
+async def _forget(url: str) -> None:
+    client = await nats.connect(url)
+    with contextlib.suppress(nats.js.errors.NotFoundError):
+        await client.jetstream().purge_stream("BILLING")
+    await client.close()
+
+
+def forget_what_others_used(rows: Rows, url: str) -> None:
+    """Other tests' subscribers are the same: what they used must not be on the bills here."""
+    asyncio.run(_forget(url))
+    rows("delete from invoicing.item where invoice_id is null returning 1")
+
+
 def used(record_id: str, subscriber: int, charge_minor: int, **other: Any) -> tuple[str, dict[str, Any]]:
     fields = {"record_id": record_id, "subscriber": subscriber, "service": "data", "units": 1}
     return other.pop("subject", "cdr.rated"), {**fields, "charge_minor": charge_minor, **other}
@@ -46,6 +61,7 @@ def test_a_billing_run_killed_half_way_bills_everyone_once(
     launch: Launcher, rows: Rows, nats_url: str, service_url: Callable[[str], str]
 ) -> None:
     period, mark = f"P{uuid.uuid4().hex[:6]}", uuid.uuid4().hex[:8]
+    forget_what_others_used(rows, nats_url)
     invoicing = launch("billing.invoicing")
     eventually("the stream is there", lambda: "broker.connects" in metrics(invoicing))
     customers = [5 * n for n in range(1, 31)]
