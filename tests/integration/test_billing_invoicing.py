@@ -49,8 +49,9 @@ def forget_what_others_used(rows: Rows, url: str) -> None:
 
 
 def used(record_id: str, subscriber: int, charge_minor: int, **other: Any) -> tuple[str, dict[str, Any]]:
-    fields = {"record_id": record_id, "subscriber": subscriber, "service": "data", "units": 1}
-    return other.pop("subject", "cdr.rated"), {**fields, "charge_minor": charge_minor, **other}
+    fields = {"record_id": record_id, "rating": 1, "subscriber": subscriber, "service": "data", "units": 1}
+    told = {"charge_minor": charge_minor, "currency": "EUR", "started_at": "2026-07-01T12:00:00+00:00"}
+    return other.pop("subject", "cdr.rated"), {**fields, **told, **other}
 
 
 def bill(url: str, period: str) -> requests.Response:
@@ -68,8 +69,8 @@ def test_a_billing_run_killed_half_way_bills_everyone_once(
     usage = [used(f"{mark}-{n}-{i}", n, 10 + i) for n in customers for i in range(3)]
     prepaid = used(f"{mark}-prepaid", 7, 99, event_id=str(uuid.uuid4()))
     odd = used(f"{mark}-odd", 5, 99, currency="USD")
-    nothing = used(f"{mark}-free", 895, 40), used(f"{mark}-free", 895, 40, subject="cdr.reversed", rating=1)
-    again = used(f"{mark}-5-0", 5, 10, subject="cdr.reversed", rating=1), used(f"{mark}-5-0", 5, 4, rating=2)
+    nothing = used(f"{mark}-free", 895, 40), used(f"{mark}-free", 895, 40, subject="cdr.reversed")
+    again = used(f"{mark}-5-0", 5, 10, subject="cdr.reversed"), used(f"{mark}-5-0", 5, 4, rating=2)
     publish(nats_url, prepaid, *usage, *usage[:9], *nothing, *again)
     mine = "select record_id from invoicing.item where record_id like %s"
     eventually("all items are in", lambda: len(rows(mine, f"{mark}-%")) == 90 + 4)

@@ -46,20 +46,38 @@ def test_who_owes_nothing_in_all_gets_no_invoice() -> None:
 
 
 def usage(subject: str = "cdr.rated", **fields: Any) -> Event:
-    known = {"record_id": "r", "subscriber": 5, "service": "sms", "units": 2, "charge_minor": 10}
-    return Event(uuid4(), subject, {**known, **fields})
+    known = {"record_id": "r", "rating": 1, "subscriber": 5, "service": "sms", "units": 2, "charge_minor": 10}
+    currency = {"currency": "EUR"} if subject == "cdr.rated" else {}
+    return Event(uuid4(), subject, {**known, "started_at": NOON.isoformat(), **currency, **fields})
 
 
 def test_a_reversal_takes_back_what_its_rating_gave() -> None:
-    assert item_of(usage()) == ("r", 1, "usage", 5, "sms", 2, 10, None)
-    told = {"rating": 2, "started_at": NOON.isoformat(), "currency": "EUR"}
-    assert item_of(usage("cdr.reversed", **told)) == ("r", 2, "reversal", 5, "sms", 2, -10, NOON)
+    assert item_of(usage()) == ("r", 1, "usage", 5, "sms", 2, 10, NOON)
+    assert item_of(usage("cdr.reversed", rating=2)) == ("r", 2, "reversal", 5, "sms", 2, -10, NOON)
 
 
-@pytest.mark.parametrize("wrong", [{"currency": "USD"}, {"charge_minor": -1}, {"charge_minor": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"currency": "USD"},
+        {"charge_minor": -1},
+        {"charge_minor": True},
+        {"rating": 0},
+        {"started_at": None},
+        {"started_at": "2026-07-10T12:00:00"},
+    ],
+)
 def test_what_cannot_be_billed_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"must be a whole number|are billed in EUR"):
+    with pytest.raises(ValueError, match=r"must be a whole number|are billed in EUR|must be an instant"):
         item_of(usage(**wrong))
+
+
+@pytest.mark.parametrize("missing", ["rating", "currency", "started_at"])
+def test_what_an_event_does_not_say_is_not_guessed(missing: str) -> None:
+    event = usage()
+    del event.payload[missing]
+    with pytest.raises(KeyError, match=missing):
+        item_of(event)
 
 
 class Session:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from billing.common import Event, Log, Metrics, Session
+from billing.common import Event, Log, Metrics, Session, read_instant
 from billing.invoicing.rules import Rules
 
 CURRENCY = "EUR"
@@ -125,26 +125,32 @@ class Inflow:
         session.after_commit(self._outage_ended)
 
 
-def item_of(event: Event) -> tuple[str, int, str, int, str, int, int, datetime | None]:
+def item_of(event: Event) -> tuple[str, int, str, int, str, int, int, datetime]:
     """Record, rating, kind, subscriber, service, units, amount (a reversal's is negative), and its instant.
 
-    Raises on fields that make no sense: such an event is parked, and holds up no other.
+    Raises on fields that are missing or make no sense: such an event is parked, and holds up no other.
     """
     fields = event.payload
-    charge_minor, currency = fields["charge_minor"], fields.get("currency", CURRENCY)
-    if type(charge_minor) is not int or charge_minor < 0:
-        raise ValueError(f"charge_minor must be a whole number from 0, not {charge_minor!r}")
-    if currency != CURRENCY:
-        raise ValueError(f"home subscribers are billed in {CURRENCY}, not in {currency!r}")
+    charge_minor, started_at = _whole(fields, "charge_minor"), read_instant(fields["started_at"])
     reversal = event.subject == "cdr.reversed"
-    started_at = fields.get("started_at")
+    if not reversal and fields["currency"] != CURRENCY:  # a reversal has that of its rating
+        raise ValueError(f"home subscribers are billed in {CURRENCY}, not in {fields['currency']!r}")
+    if started_at is None:
+        raise ValueError(f"started_at must be an instant with a zone, not {fields['started_at']!r}")
     return (
         str(fields["record_id"]),
-        int(fields.get("rating", 1)),
+        _whole(fields, "rating", at_least=1),
         "reversal" if reversal else "usage",
-        int(fields["subscriber"]),
+        _whole(fields, "subscriber"),
         str(fields["service"]),
-        int(fields["units"]),
+        _whole(fields, "units"),
         -charge_minor if reversal else charge_minor,
-        None if started_at is None else datetime.fromisoformat(started_at),
+        started_at,
     )
+
+
+def _whole(fields: dict[str, Any], name: str, *, at_least: int = 0) -> int:
+    value = fields[name]
+    if type(value) is not int or value < at_least:
+        raise ValueError(f"{name} must be a whole number from {at_least}, not {value!r}")
+    return value
