@@ -267,7 +267,7 @@ def test_settlement_killed_half_way_posts_once_and_both_sides_agree(
     eventually("all is reported", lambda: rows(reported)[0][0] == 0)
     told = [line["record_id"] for line in partner.lines() if line["event"] == "nrtrde_record"]
     assert sorted(told) == sorted(f"{prefix}-{n}" for n in [*range(250), 500])
-    check_inbound_rules(roaming, rows, period)
+    check_inbound_rules(roaming, rows, period, named_like=f"{prefix}-0")
     check_disputed(roaming, partner, rows, period)
     assert roaming.stop() == 0
     for table in ("netting", "settlement", "settlement_run"):  # nobody will ever agree to it
@@ -313,10 +313,15 @@ def check_disputed(roaming: Process, partner: Process, rows: Callable[..., list[
     assert not rows(netted, later)
 
 
-def check_inbound_rules(roaming: Process, rows: Callable[..., list[Any]], period: str) -> None:
-    """A copy is inert; wrong totals, gaps, reuse and closed periods are rejected with a RAP row."""
+def check_inbound_rules(
+    roaming: Process, rows: Callable[..., list[Any]], period: str, *, named_like: str
+) -> None:
+    """A copy is inert; wrong totals, gaps, reuse and closed periods are rejected with a RAP row.
+
+    The partner's record may have the name of one of ours.
+    """
     later = f"{period}-later"
-    event = {"record_id": f"{later}-1", "service": "data", "units": 1, "charge_minor": 9}
+    event = {"record_id": named_like, "service": "data", "units": 1, "charge_minor": 9}
     file = {
         "sender": "alfa", "recipient": "home", "partner": "alfa", "sequence": 3,
         "period": later, "currency": "EUR",

@@ -74,7 +74,7 @@ from again a left join rejected r using (partner, period, record_id)
 where r.record_id is null or a.at_ns < r.at_ns or a.sequence <= r.sequence
 union all
 select o.record_id, 'we keep it as rejected, which the partner never said, or the other way round', null, o.resubmitted::varchar
-from roaming.tap_event o left join (select distinct record_id from rejected) r using (record_id)
+from roaming.tap_event o left join (select distinct partner, record_id from rejected) r using (partner, record_id)
 where o.direction = 'out' and (coalesce(o.resubmitted, 0) > 0) <> (r.record_id is not null)
 union all
 select partner || ':' || direction || ':' || sequence, 'our own file does not agree with its events',

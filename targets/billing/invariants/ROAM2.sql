@@ -57,7 +57,7 @@ nettings as (
   left join agreed a on a.partner = split_part(t.reference, ':', -1)
   where t.kind = 'netting' group by t.id, t.reference, a.currency)
 select key as subject, 'accepted, but not among our TAP events' as problem, price_minor as expected_minor, null as found_minor
-from sent left join rated on rated.record_id = sent.key anti join ours on ours.record_id = sent.key
+from sent left join rated on rated.record_id = sent.key anti join ours on ours.record_id = sent.key and ours.direction = 'out'
 where accepted and key not in (select record_id from mediation.suspense)
 union all
 select o.record_id, case when s.key is null then 'nobody sent this visitor''s record' when s.refused then 'refused, but billed'
@@ -81,7 +81,7 @@ from theirs t full join (
 where t.record_id is null or o.record_id is null or t.charge_minor <> o.charge_minor or t.currency is distinct from o.currency
 union all
 select record_id, 'the partner was billed for it more than once', null, count(*)
-from theirs group by record_id, direction having count(*) > 1
+from theirs group by partner, direction, record_id having count(*) > 1
 union all
 select side, if(settled_minor is null, 'exchanged, but not settled', 'settled is not what was exchanged'), theirs_minor, settled_minor
 from sides where settled_minor is distinct from theirs_minor

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from billing.common import Answer
 from billing.roaming import tap
-from billing.roaming.inbound import currency_of
+from billing.roaming.inbound import currency_of, started_at
 from billing.roaming.netting import their_figures
 from billing.roaming.reconciliation import file_differences
 from billing.roaming.transmission import rejection
@@ -31,16 +32,26 @@ def test_a_tap_file_survives_its_journey_and_shows_tampering() -> None:
     assert tap.read_file(resubmitted.wire(sender="home", recipient="alfa")) == resubmitted != file
 
 
-VISIT: dict[str, Any] = {"record_id": "r1", "partner": "beta"}
+VISIT: dict[str, Any] = {"record_id": "r1", "partner": "beta", "currency": "USD"}
 
 
 def test_a_visitors_record_is_in_its_partners_currency() -> None:
-    assert currency_of(VISIT) == currency_of({**VISIT, "currency": "USD"}) == "USD"
-    assert currency_of({**VISIT, "partner": "alfa"}) == "EUR"
+    assert currency_of(VISIT) == "USD"
+    assert currency_of({**VISIT, "partner": "alfa", "currency": "EUR"}) == "EUR"
     with pytest.raises(ValueError, match="'r1' is in 'EUR', not in USD"):
         currency_of({**VISIT, "currency": "EUR"})
     with pytest.raises(ValueError, match="no partner: 'gamma'"):
         currency_of({**VISIT, "partner": "gamma"})
+    with pytest.raises(KeyError, match="currency"):
+        currency_of({"record_id": "r1", "partner": "beta"})
+
+
+@pytest.mark.parametrize("text", [None, "yesterday", "2026-07-01T00:00:00", 5])
+def test_a_visitors_record_that_does_not_say_when_it_began_is_refused(text: object) -> None:
+    noon = "2026-07-01T14:00:00+02:00"
+    assert started_at({**VISIT, "started_at": noon}) == datetime(2026, 7, 1, 12, tzinfo=UTC)
+    with pytest.raises(ValueError, match="'r1' began at"):
+        started_at({**VISIT, "started_at": text})
 
 
 def test_a_rap_names_events_or_is_about_the_whole_file() -> None:

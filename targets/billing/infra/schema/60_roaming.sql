@@ -17,7 +17,7 @@ create table roaming.nrtrde_report (
 create index on roaming.nrtrde_report (partner) where confirmed_at is null;
 -- Direction 'out': we bill the partner for its visitors. 'in': the partner bills us.
 create table roaming.tap_event (
-  record_id text primary key,
+  record_id text not null,                  -- as its sender names it: each partner has names of its own
   partner text not null,
   direction text not null check (direction in ('out', 'in')),
   service text not null,
@@ -29,7 +29,8 @@ create table roaming.tap_event (
   file_id bigint,                           -- null again once its partner has rejected it
   resubmitted int not null default 0,       -- how often that was
   report_id uuid,                           -- 'out': the near-real-time report that it is in
-  received_at timestamptz not null default clock_timestamp());
+  received_at timestamptz not null default clock_timestamp(),
+  primary key (direction, partner, record_id));
 create index on roaming.tap_event (partner, direction) where file_id is null;
 create index on roaming.tap_event (file_id);
 create index on roaming.tap_event (partner, received_at) where direction = 'out' and report_id is null;

@@ -25,7 +25,9 @@ select coalesce(max(sequence), 0) + 1 from tap_file where partner = $1 and direc
 _NEW_FILE = """
 insert into tap_file (partner, direction, sequence, period, currency, event_count, total_minor, content_hash)
 values ($1, 'out', $2, $3, $4, $5, $6, $7) returning id"""
-_FILE_EVENTS = "update tap_event set file_id = $1, period = $2 where record_id = any($3::text[])"
+_FILE_EVENTS = """
+update tap_event set file_id = $1, period = $2
+where direction = 'out' and partner = $3 and record_id = any($4::text[])"""
 
 
 async def file_new_events(period: str, partner: str, session: Session) -> bool:
@@ -47,7 +49,7 @@ async def _file(session: Session, period: str, partner: str, rows: Sequence[Reco
     sequence = await session.fetchval(_NEXT_SEQUENCE, partner)
     file = make_file(partner, sequence, period, in_file_order(rows))
     file_id = await session.fetchval(_NEW_FILE, partner, sequence, period, *header(file))
-    await session.execute(_FILE_EVENTS, file_id, period, [event.record_id for event in file.events])
+    await session.execute(_FILE_EVENTS, file_id, period, partner, [event.record_id for event in file.events])
     return True
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from billing.common import Event, Session
+from billing.common import Event, Session, read_instant
 from billing.roaming.settlement import PERIOD_LOCK
 from billing.roaming.tap import CURRENCIES, TapFile, header_fault, sequence_fault
 
@@ -14,8 +14,7 @@ _VISITORS = """
 insert into tap_event (record_id, partner, direction, service, units, charge_minor, currency, started_at)
 select r, p, 'out', s, u, c, m, t
 from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[])
-  e (r, p, s, u, c, m, t)
-on conflict do nothing"""
+  e (r, p, s, u, c, m, t)"""
 
 _KNOWN = """
 select content_hash from tap_file where partner = $1 and direction = 'in' and sequence = $2"""
@@ -23,7 +22,9 @@ _LAST = "select coalesce(max(sequence), 0) from tap_file where partner = $1 and 
 _CLOSED = (
     "select exists (select from settlement_run where period = $1 and state in ('posting', 'netting', 'done'))"
 )
-_BILLED = "select record_id from tap_event where record_id = any($1::text[]) limit 1"
+_BILLED = """
+select record_id from tap_event
+where direction = 'in' and partner = $1 and record_id = any($2::text[]) limit 1"""
 _RAP = "insert into rap (partner, sequence, reason) values ($1, $2, $3)"
 _FILE = """
 insert into tap_file (partner, direction, sequence, period, currency, event_count, total_minor, content_hash,
@@ -36,9 +37,11 @@ from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) e (r, s, u, c)""
 
 
 async def keep_visitors_usage(session: Session, events: Sequence[Event]) -> None:
-    """``cdr.roaming`` events become unfiled TAP events; the next settlement takes them."""
+    """``cdr.roaming`` events become unfiled TAP events; the next settlement takes them.
+
+    A second event of the same record fails: copies of an event are the inbox's, so it is another event.
+    """
     payloads = [event.payload for event in events]
-    currencies = [currency_of(payload) for payload in payloads]
     await session.execute(
         _VISITORS,
         [payload["record_id"] for payload in payloads],
@@ -46,8 +49,8 @@ async def keep_visitors_usage(session: Session, events: Sequence[Event]) -> None
         [payload["service"] for payload in payloads],
         [payload["units"] for payload in payloads],
         [payload["charge_minor"] for payload in payloads],
-        currencies,
-        [_instant(payload.get("started_at")) for payload in payloads],
+        [currency_of(payload) for payload in payloads],
+        [started_at(payload) for payload in payloads],
     )
 
 
@@ -57,14 +60,18 @@ def currency_of(payload: Mapping[str, Any]) -> str:
     agreed = CURRENCIES.get(partner)
     if agreed is None:
         raise ValueError(f"record {payload['record_id']!r} is of no partner: {partner!r}")
-    if payload.get("currency", agreed) != agreed:
-        found = payload["currency"]
-        raise ValueError(f"record {payload['record_id']!r} is in {found!r}, not in {agreed}")
+    if payload["currency"] != agreed:
+        raise ValueError(f"record {payload['record_id']!r} is in {payload['currency']!r}, not in {agreed}")
     return agreed
 
 
-def _instant(text: str | None) -> datetime:
-    return datetime.now(UTC) if text is None else datetime.fromisoformat(text)
+def started_at(payload: Mapping[str, Any]) -> datetime:
+    """When a visitor's record began. ValueError where it does not say: the event is parked."""
+    instant = read_instant(payload["started_at"])
+    if instant is None:
+        found = payload["started_at"]
+        raise ValueError(f"record {payload['record_id']!r} began at {found!r}, which is no instant")
+    return instant
 
 
 class Rejected(Exception):
@@ -116,6 +123,6 @@ async def _examine(session: Session, file: TapFile) -> None:
         raise Rejected(fault)
     if await session.fetchval(_CLOSED, file.period):
         raise Rejected(f"period {file.period} is settled already")
-    billed = await session.fetchval(_BILLED, [event.record_id for event in file.events])
+    billed = await session.fetchval(_BILLED, file.partner, [event.record_id for event in file.events])
     if billed is not None:
         raise Rejected(f"record {billed!r} was billed before")

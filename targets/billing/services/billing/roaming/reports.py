@@ -22,7 +22,9 @@ _UNREPORTED = f"""
 select record_id from tap_event where partner = $1 and direction = 'out' and report_id is null
 order by received_at limit {BATCH} for update"""
 _REPORT = "insert into nrtrde_report (id, partner, record_count) values ($1, $2, $3)"
-_ASSIGN = "update tap_event set report_id = $1 where record_id = any($2::text[])"
+_ASSIGN = """
+update tap_event set report_id = $1
+where direction = 'out' and partner = $2 and record_id = any($3::text[])"""
 _RECORDS = """
 select record_id, service, units, started_at, received_at from tap_event where report_id = $1
 order by record_id"""
@@ -70,7 +72,7 @@ class Reports:
             return None
         report_id = uuid4()
         await session.execute(_REPORT, report_id, partner, len(records))
-        await session.execute(_ASSIGN, report_id, records)
+        await session.execute(_ASSIGN, report_id, partner, records)
         return report_id
 
     async def _send(self, partner: str, report_id: UUID) -> int | None:

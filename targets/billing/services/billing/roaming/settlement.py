@@ -43,7 +43,10 @@ NEXT = {"collecting": "transmitting", "transmitting": "posting", "posting": "net
 
 
 class Settlements:
-    """``run`` works on open runs for ever; ``wake`` tells it that there is one."""
+    """``run`` works on open runs for ever; ``wake`` tells it that there is one.
+
+    A step returns whether it is done; one that is not waits for a partner, and holds up no other run.
+    """
 
     def __init__(
         self,
@@ -58,12 +61,12 @@ class Settlements:
         self._outbox = outbox
         self._metrics = metrics
         self._log = log
-        self._netting = netting
         self._bell = Bell()
         self._steps = {
             "collecting": self._collect,
             "transmitting": transmission.send_all,
             "posting": self._post,
+            "netting": netting.agree,
         }
 
     def wake(self) -> None:
@@ -76,14 +79,11 @@ class Settlements:
             await self._bell.wait(POLL_S)
 
     async def _work_on(self, period: str) -> None:
-        """To its end, or until it waits for the partners' word on the netting: that holds up no other run."""
+        """To its end, or as far as the partners let it now."""
         while (state := await self._database.fetchval(_STATE, period, attempts=2)) != "done":
             self._log("settlement.step", period=period, state=state)
-            if state == "netting":
-                if not await self._netting.agree(period):
-                    return
-            else:
-                await self._steps[state](period)
+            if not await self._steps[state](period):
+                return
             await self._advance(period, state)
 
     async def _advance(self, period: str, state: str) -> None:
@@ -93,16 +93,18 @@ class Settlements:
 
         await self._database.run(advance)
 
-    async def _collect(self, period: str) -> None:
+    async def _collect(self, period: str) -> bool:
         # An event's instant is drawn before its commit: one that came before the run may show itself later.
         await self._database.run(lambda session: session.execute(_ALL_IN))
         for partner in CURRENCIES:
             while await self._database.run(partial(file_new_events, period, partner)):
                 self._metrics.add("tap_out.files")
+        return True
 
-    async def _post(self, period: str) -> None:
+    async def _post(self, period: str) -> bool:
         for total in await self._database.fetch(_TOTALS, period, attempts=2):
             await self._database.run(partial(self._post_one, period, total))
+        return True
 
     async def _post_one(self, period: str, total: Record, session: Session) -> None:
         """The row and its event; neither when the row is there already."""

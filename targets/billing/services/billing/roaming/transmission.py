@@ -5,6 +5,9 @@ number was not used up: those events leave it, and it goes out again without the
 numbers after it are given already. Once all files are there, the events that came back go into further
 files of the same period, marked as resubmitted. Each step is one transaction: whatever ends it, the next
 incarnation goes on where the rows stand.
+
+A file that is refused as a whole, or that nobody confirms, holds up what comes after it to the same partner,
+by its number; other partners' files go out meanwhile.
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ from billing.common import Answer, CallFailed, Database, HttpClient, Log, Metric
 from billing.roaming.filing import EVENT, file_rejected_events, header, in_file_order
 from billing.roaming.tap import CURRENCIES, HOME, TapFile, make_file
 
+TRIES = 4  # in a row, of a file that nobody confirms
 RETRY_CAP_S = 2.0
 
+# Of all periods: a file goes out after those with lower numbers.
 _UNSENT = """
-select id, partner, sequence from tap_file
-where period = $1 and direction = 'out' and transmitted_at is null order by partner, sequence"""
+select id, partner, sequence, period from tap_file
+where partner = $1 and direction = 'out' and transmitted_at is null order by sequence"""
 _HASH = "select content_hash from tap_file where id = $1"
 _EVENTS_OF = f"select {EVENT} from tap_event where file_id = $1"
 _SENT = "update tap_file set transmitted_at = clock_timestamp() where id = $1 and transmitted_at is null"
@@ -39,7 +44,7 @@ where id = $1 and transmitted_at is null"""
 
 
 class Transmission:
-    """``send_all`` returns when the partners have all that a period has for them."""
+    """``send_all`` brings the partners what a period has for them."""
 
     def __init__(self, database: Database, partner: HttpClient, metrics: Metrics, log: Log) -> None:
         self._database = database
@@ -47,47 +52,60 @@ class Transmission:
         self._metrics = metrics
         self._log = log
 
-    async def send_all(self, period: str) -> None:
-        while True:
-            for row in await self._database.fetch(_UNSENT, period, attempts=2):
-                await self._deliver(period, row)
-            if not await self._resubmit(period):
-                return
+    async def send_all(self, period: str) -> bool:
+        """True when each partner has all of it. Else one of them takes no file now: call again later."""
+        sending = (self._send_to(partner, period) for partner in CURRENCIES)
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return all(results)
 
-    async def _resubmit(self, period: str) -> bool:
+    async def _send_to(self, partner: str, period: str) -> bool:
+        """What waits for one partner, file by file; then what it rejected of the period, in new files."""
+        while True:
+            for row in await self._database.fetch(_UNSENT, partner, attempts=2):
+                if not await self._deliver(row):
+                    return False
+            if not await self._resubmit(partner, period):
+                return True
+
+    async def _resubmit(self, partner: str, period: str) -> bool:
         """Put what came back into new files; False when nothing did."""
         found = False
-        for partner in CURRENCIES:
-            while await self._database.run(partial(file_rejected_events, period, partner)):
-                self._metrics.add("tap_out.resubmitted_files")
-                found = True
+        while await self._database.run(partial(file_rejected_events, period, partner)):
+            self._metrics.add("tap_out.resubmitted_files")
+            found = True
         return found
 
-    async def _deliver(self, period: str, row: Record) -> None:
-        """Until the partner has confirmed the file. A RAP that names no event of it is for people to solve:
-        we ask again, slowly."""
-        tries = 0
-        while True:
-            file = await self._read(period, row)
+    async def _deliver(self, row: Record) -> bool:
+        """Whether the partner has confirmed the file. A RAP that names no event of it is for people to solve:
+        we ask again, but not at once."""
+        silences = 0
+        while silences < TRIES:
+            file = await self._read(row)
+            if file is None:
+                return False
             answer = await self._send(file)
             if answer is not None and answer.status == 200:
                 await self._database.execute(_SENT, row["id"], attempts=2)
-                return
+                return True
             if answer is not None and answer.status == 422:
                 records, reason = rejection(answer)
-                if await self._database.run(partial(self._take_out, file, row["id"], records, reason)):
-                    continue
-            tries += 1
-            await asyncio.sleep(backoff_s(tries, base_s=0.1, cap_s=RETRY_CAP_S))
+                if not await self._database.run(partial(self._take_out, file, row["id"], records, reason)):
+                    return False
+            else:
+                silences += 1
+                await asyncio.sleep(backoff_s(silences, base_s=0.1, cap_s=RETRY_CAP_S))
+        return False
 
-    async def _read(self, period: str, row: Record) -> TapFile:
-        """The file as its rows have it now."""
+    async def _read(self, row: Record) -> TapFile | None:
+        """The file as its rows have it now; None where they have changed since it was made."""
         events = await self._database.fetch(_EVENTS_OF, row["id"], attempts=2)
-        file = make_file(row["partner"], row["sequence"], period, in_file_order(events))
+        file = make_file(row["partner"], row["sequence"], row["period"], in_file_order(events))
         if file.content_hash != await self._database.fetchval(_HASH, row["id"], attempts=2):
-            raise RuntimeError(
-                f"file {file.partner}/{file.sequence}: its events have changed since it was made"
-            )
+            self._log("tap_out.changed", partner=file.partner, sequence=file.sequence)
+            return None
         return file
 
     async def _send(self, file: TapFile) -> Answer | None:
