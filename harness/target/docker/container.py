@@ -65,6 +65,7 @@ class Order:
     read_only: bool = True
     init: bool = False
     user: str | None = None
+    sysctls: Mapping[str, str] = field(default_factory=dict)  # of its own network namespace
 
 
 class Container:
@@ -227,6 +228,7 @@ def _host_config(docker: Docker, order: Order) -> dict[str, Any]:
         read_only=order.read_only,
         tmpfs={"/tmp": "mode=1777", "/run": "mode=1777"} if order.read_only else None,
         init=order.init,
+        sysctls=dict(order.sysctls) or None,
         cpu_period=CPU_PERIOD_US if quota else None,
         cpu_quota=quota,
         mem_limit=order.limits.memory_bytes,

@@ -16,6 +16,11 @@ from harness.target.docker.images import EngineImage
 from harness.target.docker.layout import LINK_ENGINE_PORT
 
 START_TIMEOUT_S = 15.0
+# A dead container answers no SYN, and the server dials within its accept loop: one dial that hangs holds up
+# all who come after it, also when the upstream is back, until the kernel tries that SYN again (after up to
+# 16 s, then 32 s). So a dial gives up after 2 to 3 s, and those who wait meanwhile are few: what became of
+# nobody any more would be sent on in one burst.
+SYSCTLS = {"net.ipv4.tcp_syn_retries": "1", "net.core.somaxconn": "128"}
 ASK_TIMEOUT_S = 1.0
 
 

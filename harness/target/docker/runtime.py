@@ -22,7 +22,7 @@ from harness.target.deployment import READY_TIMEOUT_S, Deployment, read_versions
 from harness.target.docker import kernel, sweep
 from harness.target.docker.container import Container, Order
 from harness.target.docker.endpoint import Docker, EngineGone, asking
-from harness.target.docker.engine import ContainerEngine
+from harness.target.docker.engine import SYSCTLS, ContainerEngine
 from harness.target.docker.images import EngineImage, Image
 from harness.target.docker.labels import RUN, SERVICE, Claim, full_name
 from harness.target.docker.layout import LINK_ENGINE, LINK_ENGINE_PORT, Segment, first_services
@@ -156,6 +156,7 @@ class DockerRuntime(Deployment[Incarnation]):
                 labels={**self._labels, SERVICE: LINK_ENGINE},
                 plugs=self._networks.proxy_plugs(),
                 environment={"LOG_LEVEL": "warn"},  # by default it tells each connection's life
+                sysctls=SYSCTLS,
             ),
         )
         log = self._scratch / "logs" / "toxiproxy.log"

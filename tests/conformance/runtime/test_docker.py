@@ -45,6 +45,21 @@ def test_a_service_has_no_other_way_to_another_one(tiny: Any) -> None:
     assert tiny.get("front", "reach/store:8080", 3)[0] == 200
 
 
+def test_a_way_to_a_dead_container_is_not_blocked_for_long(tiny: Any) -> None:
+    """It answers nothing; whoever came to the link first must not hold up those who come when it is back."""
+    assert tiny.get("back", "relay")[0] == 200, (
+        "its hardware address is known, so that no error of the network ends a dial"
+    )
+    tiny.runtime.kill("store")
+    try:
+        status, seconds = tiny.get("back", "outlast/store:8080", 10)
+        assert status == 200, seconds
+        assert float(seconds) < 5
+    finally:
+        tiny.restart("store")
+    tiny.eventually(lambda: tiny.get("back", "relay")[0] == 200, "the store is reached again")
+
+
 def test_containers_are_as_bare_as_can_be(tiny: Any) -> None:
     api = docker_here().api
     run_id = tiny.supervisor.run_id

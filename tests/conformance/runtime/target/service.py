@@ -65,6 +65,18 @@ def reach(name: str) -> tuple[int, str]:
     return 200, "reached"
 
 
+def outlast(name: str) -> tuple[int, str]:
+    """How many seconds the other side keeps a connection to ``host:port`` open, at most 8."""
+    host, _, port = name.partition(":")
+    begun = time.monotonic()
+    try:
+        with socket.create_connection((host, int(port)), timeout=8) as connection:
+            connection.recv(1)
+    except OSError as problem:
+        return 502, repr(problem)
+    return 200, str(time.monotonic() - begun)
+
+
 def hog(megabytes: str) -> tuple[int, str]:
     """Ask for that much memory and touch it, for as long as the request lasts."""
     block = bytearray(int(megabytes) << 20)
@@ -139,6 +151,7 @@ class Handler(BaseHTTPRequestHandler):
             "write": write,
             "resolve": resolve,
             "reach": reach,
+            "outlast": outlast,
             "hog": hog,
             "fork-hog": fork_hog,
             "burn": burn,
