@@ -22,7 +22,7 @@ for it fails with its name.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +113,29 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str, file: Path) -> None:
     connection.execute(f"create view {name} as select *{also} from {source}")
 
 
-def _operations(connection: duckdb.DuckDBPyConnection, folder: RunFolder, timeline: Timeline) -> None:
-    """An operation counts by its intended time; one that the first fault met under way counts as met.
+def counted_at(first_injection_ns: int | None) -> str:
+    """The instant by which an operation counts, as SQL over its row.
 
-    Else the last operations before a fault, which it may well have broken, would be held against steady.
+    It is its intended time; one that the first fault met under way counts as met. Else the last operations
+    before a fault, which it may well have broken, would be held against steady.
     """
+    if first_injection_ns is None:
+        return "intended_ns"
+    met = f"intended_ns < {first_injection_ns} and coalesce(completed_ns > {first_injection_ns}, true)"
+    return f"if({met}, {first_injection_ns}, intended_ns)"
+
+
+def add_functions(connection: duckdb.DuckDBPyConnection, functions: Mapping[str, Sequence[str]]) -> None:
+    """The table ``functions``: which kinds of operations each of them is made of."""
+    kinds = [(function, kind) for function, kinds in functions.items() for kind in kinds]
+    add_table(connection, "functions", {"function": "VARCHAR", "kind": "VARCHAR"}, kinds)
+
+
+def _operations(connection: duckdb.DuckDBPyConnection, folder: RunFolder, timeline: Timeline) -> None:
     file = folder.operations
     if not file.is_file():
         return
-    met = timeline.first_injection_ns
-    under_way = f"intended_ns < {met} and coalesce(completed_ns > {met}, true)"
-    counted = "intended_ns" if met is None else f"if({under_way}, {met}, intended_ns)"
+    counted = counted_at(timeline.first_injection_ns)
     source = f"read_parquet({_quoted(file)})"
     known = {row[0] for row in connection.execute(f"describe select * from {source}").fetchall()}
     older = "" if "queued_ns" in known else ", 0 as queued_ns"
@@ -134,8 +146,7 @@ def _facts(connection: duckdb.DuckDBPyConnection, experiment: Experiment, spec: 
     facts = ("name", "steady_s", "recover_within_s", "recovered_s", "settle_within_s")
     columns = {fact: "VARCHAR" if fact == "name" else "DOUBLE" for fact in facts}
     add_table(connection, "experiment", columns, [[getattr(experiment, fact) for fact in facts]])
-    kinds = [(function, kind) for function, kinds in spec.functions.items() for kind in kinds]
-    add_table(connection, "functions", {"function": "VARCHAR", "kind": "VARCHAR"}, kinds)
+    add_functions(connection, spec.functions)
     add_table(connection, "prices", {"name": "VARCHAR", "value": "DOUBLE"}, spec.impact.items())
 
 

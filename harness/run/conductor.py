@@ -2,7 +2,7 @@
 
 One thread per fault and per job, each of which sleeps until its time; the conducting loop watches
 the load, tells the progress, and decides when load may end: after recovery plus the time asked for,
-or when recovery has not come within its limit. Nothing here judges.
+or when recovery has not come within its limit. Nothing here judges; recovery is measured as the judge will.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 import psycopg
 
-from harness.check.online import HOLD_SECONDS, LATE_SECONDS, RecoveryWatch
+from harness.check.online import HOLD_S, recovered_so_far
 from harness.errors import EnvironmentBroken
-from harness.evidence.model import FaultRecord, JobRecord, Proof
+from harness.evidence.model import FaultRecord, JobRecord, Proof, Timeline
 from harness.fault.base import Context
 from harness.fault.carry_out import HealingLog, carry_out
 from harness.fault.registry import make_fault
+from harness.load import records
 from harness.load.driver import LiveSecond, LoadDriver
 from harness.plan import Plan, PlannedFault, PlannedJob
 from harness.run.database import Asker
@@ -28,6 +29,8 @@ from harness.run.jobs import run_job
 
 MOMENT_POLL_S = 0.01
 LOOP_S = 0.1
+ASK_AGAIN_NS = 1_000_000_000  # the recorded operations are read and measured anew each time
+RECORDED_S = 2.0
 JOBS_END_S = 2.0  # a job's call that is under way when the run stops
 CLOCKS_DIFFER_NS = 1_000_000_000  # the generator's clock is monotonic, ours may be set
 
@@ -92,6 +95,7 @@ class Conductor:
         self._give_up = give_up
         self._broken_off: list[str] = []
         self._lock = threading.Lock()
+        self._injected_ns: dict[str, int] = {}
         self._healed_ns: dict[str, int] = {}
         self._shown = -1
         self._threads: list[threading.Thread] = []
@@ -112,7 +116,7 @@ class Conductor:
         self._tell.phase("steady", f"{self._plan.steady_s:g} s without a fault")
         self._threads = [self._start(fault.id, self._run_fault, fault, done) for fault in self._plan.faults]
         self._jobs = [self._start(f"job {job.run}", self._run_job, job, done) for job in self._plan.jobs]
-        watch: RecoveryWatch | None = None
+        asked_ns = 0
         while not self._context.stopping():
             time.sleep(LOOP_S)
             live = self._driver.live()
@@ -125,10 +129,12 @@ class Conductor:
             now = time.time_ns()
             if self._faults_at_work() and not self._all_healed():
                 continue
-            if watch is None:
-                watch = self._start_watch(done)
-            if self._may_end(watch, live, done, now):
-                break
+            if not asked_ns and self._plan.faults:
+                self._tell.phase("recovery", f"at most {self._plan.recover_within_s:g} s")
+            if now > asked_ns + ASK_AGAIN_NS:
+                asked_ns = now
+                if self._may_end(done, now):
+                    break
 
     def join_faults(self) -> None:
         """Wait until every fault is healed and judged; each is bounded by its own waits."""
@@ -193,29 +199,35 @@ class Conductor:
         with self._lock:
             return len(self._healed_ns) == len(self._plan.faults)
 
-    def _start_watch(self, done: Conducted) -> RecoveryWatch:
-        with self._lock:
-            healed_ns = max(self._healed_ns.values(), default=None)
-        if healed_ns is None:  # nothing was broken: steady is all there is
-            healed_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
-        if self._plan.faults:
-            self._tell.phase("recovery", f"at most {self._plan.recover_within_s:g} s")
-        steady_end_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
-        functions = self._context.spec.functions
-        return RecoveryWatch(done.load_started_ns, steady_end_ns, healed_ns, functions)
+    def _may_end(self, done: Conducted, now_ns: int) -> bool:
+        """After recovery and the time asked for, or when there is no hope left for it to come in time."""
+        so_far = self._so_far(done)
+        assert so_far.last_healing_ns is not None
+        recovered_ns = recovered_so_far(
+            records.read(self._driver.operations_file), self._context.spec.functions, so_far, now_ns
+        )
+        if recovered_ns is not None and done.recovered_ns is None and self._plan.faults:
+            took_s = (recovered_ns - so_far.last_healing_ns) / 1e9
+            self._tell.phase("recovered", f"after {took_s:.1f} s")
+        done.recovered_ns = recovered_ns
+        if recovered_ns is None:
+            # recovered in the last instant: it must be seen to hold, and to be recorded
+            last_s = self._plan.recover_within_s + HOLD_S + RECORDED_S
+            return now_ns > so_far.last_healing_ns + int(last_s * 1e9)
+        return now_ns > recovered_ns + int(self._plan.recovered_s * 1e9)
 
-    def _may_end(
-        self, watch: RecoveryWatch, live: Sequence[LiveSecond], done: Conducted, now_ns: int
-    ) -> bool:
-        if done.recovered_ns is None:
-            done.recovered_ns = watch.recovered_at(live)
-            if done.recovered_ns is not None and self._plan.faults:
-                took_s = (done.recovered_ns - watch.healed_ns) / 1e9
-                self._tell.phase("recovered", f"after {max(0.0, took_s):.1f} s")
-            # recovered in the last instant: it must be seen to hold, and the live figures come by the second
-            last_s = self._plan.recover_within_s + HOLD_SECONDS + LATE_SECONDS
-            return now_ns > watch.healed_ns + int(last_s * 1e9)
-        return now_ns > done.recovered_ns + int(self._plan.recovered_s * 1e9)
+    def _so_far(self, done: Conducted) -> Timeline:
+        """Up to the last healing; where nothing was broken, up to the end of steady."""
+        steady_end_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
+        with self._lock:
+            return Timeline(
+                deploy_started_ns=done.load_started_ns,
+                ready_ns=done.load_started_ns,
+                load_started_ns=done.load_started_ns,
+                steady_ended_ns=steady_end_ns,
+                first_injection_ns=min(self._injected_ns.values(), default=None),
+                last_healing_ns=max(self._healed_ns.values(), default=steady_end_ns),
+            )
 
     # --- faults and jobs ------------------------------------------------------------------------
     def _start(self, name: str, target: Callable[..., None], *args: Any) -> threading.Thread:
@@ -251,8 +263,10 @@ class Conductor:
         return carry_out(fault, planned, self._context, self._journal, self._on_change)
 
     def _on_change(self, id: str, state: str) -> None:
-        if state == "healed":
-            with self._lock:
+        with self._lock:
+            if state == "injected":
+                self._injected_ns[id] = time.time_ns()
+            elif state == "healed":
                 self._healed_ns[id] = time.time_ns()
         self._tell.fault(id, state)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import duckdb
 import pytest
 
-from harness.check.online import RecoveryWatch
+from harness.check.online import recovered_so_far
 from harness.check.recovery import HOLD_CELLS, Baseline, Cell, first_hold, holds, recover
 from harness.evidence.model import Timeline
 
@@ -101,62 +99,40 @@ def test_nothing_broken_is_not_judged() -> None:
     assert not recover(recorded(14), timeline(None)).judged
 
 
-@dataclass
-class Figures:
-    intended: int = 100
-    ok: int = 100
-    finished: int = 100
-    p99_ms: float | None = 50.0
+def so_far(connection: duckdb.DuckDBPyConnection, now_s: float) -> float | None:
+    """As seen while load runs: of what has completed by then."""
+    columns = "kind, intended_ns, completed_ns, outcome"
+    done = f"select {columns} from operations where completed_ns <= {int(now_s * SECOND)}"
+    rows = connection.sql(done).to_arrow_table()
+    began = timeline(15).model_copy(update={"load_ended_ns": None})
+    found = recovered_so_far(rows, {"payments": ("topup",)}, began, int(now_s * SECOND))
+    return None if found is None else found / SECOND
 
 
-@dataclass
-class Live:
-    at_ns: int
-    all: Figures
-    by_kind: dict[str, Figures] = field(default_factory=dict)
+@pytest.mark.parametrize(("now_s", "recovered"), [(20.9, False), (21.1, True), (25.0, True)])
+def test_live_it_is_the_judges_measure_a_second_late(now_s: float, recovered: bool) -> None:
+    """The hold of 3 s begins at 17 s, and what was due in it must have had a second to answer."""
+    assert so_far(recorded(17), now_s) == (pytest.approx(17, abs=0.26) if recovered else None)
 
 
-def live(*seconds: Figures, rare: Figures | None = None) -> list[Live]:
-    steady = [Figures()] * 5
-    kinds = {"rare": rare} if rare else {}
-    return [Live(n * SECOND, figures, {**kinds}) for n, figures in enumerate([*steady, *seconds])]
+def test_live_a_recovery_that_does_not_hold_is_taken_back() -> None:
+    """At 19 s an operation hangs, and then another: only when they end does that show."""
+    connection = recorded(17)
+    connection.execute(
+        "update operations set completed_ns = 23_500_000_000, outcome = 'unknown' "
+        "where intended_ns between 18_900_000_000 and 19_100_000_000"
+    )
+    assert so_far(connection, 21.5) == pytest.approx(17, abs=0.26)
+    assert so_far(connection, 24) == pytest.approx(19.25, abs=0.26)
 
 
-DOWN, SLOW, UP = Figures(ok=10), Figures(p99_ms=900.0), Figures()
-
-
-@pytest.mark.parametrize(
-    ("after", "recovered_s"),
-    [
-        ([DOWN, UP, UP], None),  # two good seconds are not three
-        ([DOWN, UP, UP, UP], 6),
-        ([DOWN, SLOW, SLOW, UP, UP, UP], 7),  # one slow second in three is noise
-        ([UP, Figures(0, 0, 0, None), UP], 5),  # one empty second among good ones
-        ([Figures(0, 0, 0, None), Figures(0, 0, 0, None), UP, UP, UP], 6),
-        ([Figures(0, 0, 0, None)] * 5, None),  # nothing came
-    ],
-)
-def test_watch(after: list[Figures], recovered_s: int | None) -> None:
-    watch = RecoveryWatch(0, 5 * SECOND, 5 * SECOND, {"small": ("rare", "other")})
-    found = watch.recovered_at(live(*after))
-    assert found == (None if recovered_s is None else recovered_s * SECOND)
-
-
-def test_watch_looks_at_each_function() -> None:
-    """10 % of the load may be a whole function."""
-    watch = RecoveryWatch(0, 5 * SECOND, 5 * SECOND, {"small": ("rare", "other")})
-    seconds = live(UP, UP, UP, rare=Figures(10, 10, 10))
-    assert watch.recovered_at(seconds) == 5 * SECOND
-    for second in seconds[5:]:
-        second.by_kind["rare"] = Figures(10, 7, 10)
-    assert watch.recovered_at(seconds) is None
-
-
-@pytest.mark.parametrize(("p99_ms", "recovered"), [(95.0, True), (150.0, False)])
-def test_watch_sees_a_small_function_that_is_slow(p99_ms: float, recovered: bool) -> None:
-    """All its answers are right, and it is 10 % of the load: its speed alone tells (limit 100 ms)."""
-    seconds = live(UP, UP, UP, rare=Figures(10, 10, 10))
-    for second in seconds[5:]:
-        second.by_kind["rare"] = Figures(10, 10, 10, p99_ms)
-    watch = RecoveryWatch(0, 5 * SECOND, 5 * SECOND, {"small": ("rare", "other")})
-    assert (watch.recovered_at(seconds) is not None) == recovered
+def test_live_what_the_first_fault_met_under_way_is_not_steady() -> None:
+    """Else one slow operation of 20 in steady would make all that is slower than before pass."""
+    connection = recorded(15)
+    connection.execute(
+        "update operations set completed_ns = intended_ns + 900_000_000 where intended_ns > 15e9"
+    )
+    connection.execute(
+        "update operations set completed_ns = 12e9::bigint where intended_ns between 9.8e9 and 10e9"
+    )
+    assert so_far(connection, 20) is None

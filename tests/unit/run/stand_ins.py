@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.experiment.target import TargetSpec
@@ -24,6 +25,7 @@ class Driver:
     for_s: float = 60.0
     exit_code_then: int = 0
     seconds: tuple[LiveSecond, ...] = ()
+    operations_file: Path = Path("nothing-recorded")
     started_s: float = field(default_factory=time.monotonic)
 
     def alive(self) -> bool:

@@ -43,7 +43,9 @@ def lasting(seconds: float) -> Any:
 
     def carry_out(fault: Any, planned: PlannedFault, *rest: Any) -> FaultRecord:
         injected_ns = time.time_ns()
+        rest[-1](planned.id, "injected")
         time.sleep(seconds)
+        rest[-1](planned.id, "healed")
         return FaultRecord(
             id=planned.id,
             fault=planned.fault,
@@ -77,6 +79,30 @@ def test_load_that_ends_early_or_badly_ends_the_run_early(for_s: float, code: in
     done = run.conductor.conduct(time.time_ns())
     assert run.given_up == [f"the load generator ended before its time, exit code {code}"]
     assert len(done.faults) == 1 and done.load_ended_ns is not None
+
+
+def test_load_goes_on_until_recovery_has_lasted_though_it_be_taken_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "carry_out", lasting(0.1))
+    monkeypatch.setattr(module, "ASK_AGAIN_NS", 0)
+    begun = time.time_ns()
+    later_ns = begun + 900_000_000
+    asked: list[Any] = []
+
+    def recovered_so_far(rows: Any, functions: Any, timeline: Any, now_ns: int) -> int | None:
+        """From 0.3 s on, as it seems until 0.6 s; really from 0.9 s on."""
+        asked.append(timeline)
+        if now_ns > later_ns:
+            return later_ns
+        return begun + 300_000_000 if now_ns < begun + 600_000_000 else None
+
+    monkeypatch.setattr(module, "recovered_so_far", recovered_so_far)
+    lasts = plan(FAULT, max_duration_s=8).model_copy(update={"recovered_s": 0.5, "recover_within_s": 5.0})
+    done = Run(lasts, Driver()).conductor.conduct(begun)
+    assert done.recovered_ns == later_ns
+    assert later_ns + 500_000_000 < (done.load_ended_ns or 0) < later_ns + 1_500_000_000
+    assert begun < asked[0].first_injection_ns < asked[0].last_healing_ns
 
 
 def test_a_fault_that_breaks_off_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,10 @@ class Scene:
     def live(self) -> list[Any]:
         return []
 
+    @property
+    def operations_file(self) -> Path:
+        return Path("nothing-recorded")
+
     def wait_settled(self, *args: Any) -> tuple[int | None, dict[str, int]]:
         self.asked.append("settle")
         self.now = "settling" if self.fallen_at == "settling" else self.now
