@@ -11,16 +11,18 @@ import signal
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import nats
 import pytest
 import requests
 
-from billing.charging import balance, ledger
+from billing.charging import balance, ledger, roamers
+from billing.charging.batches import Batches
 from billing.charging.requests import Debit, Reply
 from billing.charging.till import Till
-from billing.common import Metrics, Outbox
+from billing.common import Database, Metrics, Outbox, Session
 from tests.integration.billing_core_stack import SUBSCRIBER, Stack, impatient_database
 from tests.integration.billing_processes import eventually
 
@@ -274,33 +276,52 @@ def test_credits_and_debits_of_one_account_do_not_overwrite_each_other(stack: St
 
 
 def test_who_posts_second_sees_what_the_first_has_posted(stack: Stack) -> None:
-    account = "sub:803:main"
+    items = [
+        ledger.transfer("charge", key(), "k", minor, source="sub:803:main", to="revenue:content")
+        for minor in (10, 7)
+    ]
 
     async def scenario() -> None:
         database = impatient_database(stack.host, role="charging")
         async with database.transaction() as first:
-            before = (await ledger.lock_accounts(first, [account]))[account].balance_minor
-            second = asyncio.create_task(database.run(lambda s: ledger.lock_accounts(s, [account])))
-            item = ledger.transfer("charge", key(), "k", 10, source=account, to="revenue:content")
+            await ledger.post(first, items[:1])
+            second = asyncio.create_task(database.run(lambda session: ledger.post(session, items)))
             await asyncio.sleep(0.2)
             assert not second.done(), "the account is locked"
-            await ledger.post(first, [item])
-        assert (await second)[account].balance_minor == before - 10
+        await second
+        rows = await database.fetch(
+            "select amount_minor, balance_after_minor, account_version from posting"
+            " where account_id = 'sub:803:main' order by account_version desc limit 2"
+        )
+        assert [tuple(row) for row in rows] == [(-7, 99_983, 3), (-10, 99_990, 2)]
         database.close()
 
     asyncio.run(scenario())
+    assert stack.balance(803) == 99_983
+
+
+class InTransaction(Database):
+    """What batches ask of a database, inside of a transaction that somebody else ends."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def fetchval(self, sql: str, *args: Any, attempts: int = 1) -> Any:
+        return await self._session.fetchval(sql, *args)
 
 
 def test_a_debit_that_comes_again_while_it_is_committed_harms_nobody(stack: Stack) -> None:
     """As after a commit in doubt: the first try goes on in the database, the second shares its batch."""
     debit, other = Debit(key(), "f", 804, 10), Debit(key(), "f", 806, 10)
 
+    def till(database: Database) -> Till:
+        return Till(Batches(database, Outbox(), Metrics(), validity_s=10), Metrics())
+
     async def scenario() -> None:
         database = impatient_database(stack.host, role="charging")
-        till = Till(database, Outbox(), Metrics(), validity_s=10)
         async with database.transaction() as first:
-            before = await till.serve_batch(first, [debit])
-            again = asyncio.create_task(database.run(lambda s: till.serve_batch(s, [debit, other])))
+            before = await till(InTransaction(first)).serve_batch([debit])
+            again = asyncio.create_task(till(database).serve_batch([debit, other]))
             await asyncio.sleep(0.2)
             assert not again.done(), "it waits for the first"
         replies = await again
@@ -330,6 +351,9 @@ def test_a_balance_is_as_of_no_later_than_its_snapshot(stack: Stack) -> None:
             await reading.execute("begin read only")  # so is every transaction that begins on a standby
             row = await reading.fetchrow(balance._READ, account)
             assert row is not None and row["as_of"] == await reading.fetchval("select at from heartbeat")
+            roamer = await reading.fetchrow(roamers._READ, account, "alfa")
+            assert roamer is not None and roamer["agreed"] and roamer["spendable_minor"] == 99_990
+            assert roamer["as_of"] == row["as_of"] and roamer["lag_s"] == pytest.approx(row["lag_s"], abs=0.5)
             await reading.execute("rollback")
         database.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -10,9 +11,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from billing.charging import ledger
+from billing.charging.batches import Batches, Wanted
+from billing.charging.books import Books
 from billing.charging.expiry import Expiry
 from billing.charging.requests import Debit, Initial, Reply, Report, Request
-from billing.charging.till import Till
+from billing.charging.till import Till, decide
 from billing.common import Database, Limits, Log, Metrics, Outbox, Problem
 
 Rows = Callable[..., list[Any]]
@@ -28,11 +32,11 @@ def run(service_url: Callable[[str], str]) -> Callable[..., None]:
             limits = Limits(size=4, checkout=2.0, connect=2.0, command=2.0)
             url = f"{service_url('charging')}?target_session_attrs=read-write"
             database = Database(url, service="test", metrics=Metrics(), log=Log("test"), limits=limits)
-            parts = (database, Outbox(), Metrics(), validity_s)
-            till = Till(*parts)
+            batches = Batches(database, Outbox(), Metrics(), validity_s)
+            till = Till(batches, Metrics())
             work = asyncio.create_task(till.run())
             try:
-                await scenario(till, Expiry(*parts))
+                await scenario(till, Expiry(database, batches, Metrics()))
             finally:
                 work.cancel()
                 database.close()
@@ -144,3 +148,76 @@ def test_what_was_given_up_expires_and_late_reports_are_charged_all_the_same(
               where session_id = %s order by opened_at"""
     assert rows(ends, mine) == [("expired", 15, 0), ("posted", 3, 3)]
     assert rows("select state from charging.session where id = %s", mine) == [("expired",)]
+
+
+class Meanwhile:
+    """A decision for one debit, and what else is committed the first time that it is made."""
+
+    def __init__(self, postgres_url: str, statement: str, *arguments: Any) -> None:
+        self.debit = Debit(session_id(), "f", 845, 5)
+        self.made: list[int | None] = []  # by the epoch that each was made under
+        self._what = (postgres_url, statement, arguments)
+
+    def __call__(self, books: Books) -> Reply | Problem:
+        url, statement, arguments = self._what
+        if not self.made:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(statement, arguments)
+        self.made.append(books.epoch)
+        return decide(books, [self.debit], 10)[self.debit.key]
+
+    def settle(self, till: Till) -> Awaitable[Reply | Problem]:
+        return till._batches.settle(Wanted([self.debit.subscriber], (), [self.debit.key]), self)
+
+
+def test_what_was_decided_from_an_account_that_has_moved_is_decided_anew(
+    run: Callable[..., None], rows: Rows, postgres_url: str
+) -> None:
+    topup = ledger.transfer("topup", session_id(), "k", 1000, source="psp_a:cash", to="sub:845:main")
+    post = "select set_config('search_path', 'charging', false), charging.post(%s::jsonb, %s::jsonb)"
+    meanwhile = Meanwhile(
+        postgres_url, post, json.dumps(ledger.rows_of([topup])), json.dumps(ledger.legs_of([topup]))
+    )
+
+    async def scenario(till: Till, _: Expiry) -> None:
+        answer = await meanwhile.settle(till)
+        assert isinstance(answer, Reply) and answer.body["balance_minor"] == 100_000 + 1000 - 5
+
+    run(scenario)
+    assert len(meanwhile.made) == 2
+    told = """select amount_minor, balance_after_minor from charging.posting
+              where account_id = 'sub:845:main' order by account_version desc limit 2"""
+    assert rows(told) == [(-5, 100_995), (1000, 101_000)]
+
+
+def test_a_lockdown_that_comes_after_the_decision_undoes_it(
+    run: Callable[..., None], rows: Rows, postgres_url: str
+) -> None:
+    meanwhile = Meanwhile(postgres_url, "insert into edge.mode (mode) values ('lockdown')")
+
+    async def scenario(till: Till, _: Expiry) -> None:
+        try:
+            answer = await meanwhile.settle(till)
+        finally:
+            with psycopg.connect(postgres_url, autocommit=True) as connection:
+                connection.execute("insert into edge.mode (mode) values ('normal')")
+        assert isinstance(answer, Problem) and (answer.status, answer.retry_after_s) == (503, 5)
+
+    run(scenario)
+    assert [epoch is None for epoch in meanwhile.made] == [False, True]
+    assert rows("select from charging.transaction where key = %s", meanwhile.debit.key) == []
+    assert rows("select from charging.idempotency_key where key = %s", meanwhile.debit.key) == []
+
+
+def test_a_mode_that_changes_after_the_decision_gives_its_own_epoch(
+    run: Callable[..., None], rows: Rows, postgres_url: str
+) -> None:
+    meanwhile = Meanwhile(postgres_url, "insert into edge.mode (mode) values ('normal')")
+
+    async def scenario(till: Till, _: Expiry) -> None:
+        await meanwhile.settle(till)
+
+    run(scenario)
+    assert len(meanwhile.made) == 2
+    kept = rows("select epoch from charging.transaction where key = %s", meanwhile.debit.key)
+    assert kept == rows("select max(epoch) from edge.mode")

@@ -3,7 +3,7 @@
 ``as_of``: whatever was committed before it is in the answer. On the primary that is the beginning of the
 transaction, for its snapshot is younger; on a replica, the newest heartbeat that has arrived there. A replica
 more than MAX_LAG_S behind is left for the primary; when that cannot be read, the stale answer is given, and
-says its age by ``as_of``.
+says its age by ``as_of``. Roaming authorisations (``roamers``) are read by the same rule.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ cross join heartbeat h left join account a on a.id = $1"""
 
 @dataclass
 class Source:
-    """A database to read from; after a failure it is left alone for a while."""
+    """A database to read from, within ``read_s``; after a failure it is left alone for a while."""
 
     name: Read
     database: Database
     answers: Callable[[], bool]
+    read_s: float = READ_S
     avoided_until: float = 0.0
 
-    async def read(self, account: str) -> Record | None:
+    async def read(self, sql: str, *args: object) -> Record | None:
         """One row, or None when this source cannot be read now."""
         if not self.answers() or time.monotonic() < self.avoided_until:
             return None
         try:
-            async with asyncio.timeout(READ_S):
-                return await self.database.fetchrow(_READ, account)
+            async with asyncio.timeout(self.read_s):
+                return await self.database.fetchrow(sql, *args)
         except Exception as error:
             if not is_infrastructure(error):
                 raise
@@ -57,17 +58,44 @@ class Source:
             return None
 
 
+class Sources:
+    """The primary and its replica. Rows have ``lag_s``: how far behind their source was."""
+
+    def __init__(self, primary: Source, replica: Source, metrics: Metrics, name: str) -> None:
+        """``name``: what the counters begin with."""
+        self._primary = primary
+        self._replica = replica
+        self._metrics = metrics
+        self._name = name
+
+    async def newest(self, sql: str, *args: object) -> Record | None:
+        """From the primary, or else from the replica."""
+        row = await self._primary.read(sql, *args)
+        if row is None:
+            self._metrics.add(f"{self._name}.primary_missed")
+            row = await self._replica.read(sql, *args)
+        return row
+
+    async def fresh_enough(self, sql: str, *args: object) -> Record | None:
+        """From the replica, unless it is more than MAX_LAG_S behind and the primary can be read."""
+        row = await self._replica.read(sql, *args)
+        if row is not None and row["lag_s"] <= MAX_LAG_S:
+            self._metrics.add(f"{self._name}.from_replica")
+            return row
+        self._metrics.add(f"{self._name}.replica_missed")
+        return await self._primary.read(sql, *args) or row
+
+
 class Balances:
     """``read`` answers from the preferred source, or from the other one."""
 
     def __init__(self, primary: Source, replica: Source, metrics: Metrics) -> None:
-        self._primary = primary
-        self._replica = replica
-        self._metrics = metrics
+        self._sources = Sources(primary, replica, metrics, "balance")
 
     async def read(self, subscriber: int, preferred: Read) -> dict[str, Any]:
         """Raises Problem 404, or Unavailable when neither source can be read."""
-        row = await (self._fresh_enough if preferred == "replica" else self._newest)(main_account(subscriber))
+        read = self._sources.fresh_enough if preferred == "replica" else self._sources.newest
+        row = await read(_READ, main_account(subscriber))
         if row is None:
             raise Unavailable("neither the primary nor the replica can be read")
         if row["balance_minor"] is None:
@@ -79,21 +107,6 @@ class Balances:
             "version": row["version"],
             "as_of": as_of.astimezone(UTC).isoformat(),
         }
-
-    async def _newest(self, account: str) -> Record | None:
-        row = await self._primary.read(account)
-        if row is None:
-            self._metrics.add("balance.primary_missed")
-            row = await self._replica.read(account)
-        return row
-
-    async def _fresh_enough(self, account: str) -> Record | None:
-        row = await self._replica.read(account)
-        if row is not None and row["lag_s"] <= MAX_LAG_S:
-            self._metrics.add("balance.from_replica")
-            return row
-        self._metrics.add("balance.replica_missed")
-        return await self._primary.read(account) or row
 
 
 async def beat(database: Database) -> None:

@@ -1,34 +1,21 @@
-"""What a batch of the till sees and moves: accounts, buckets, sessions, all of them locked.
+"""What a batch sees and moves: accounts, buckets, sessions, as ``batches`` read them.
 
-Every batch, and every sweep of expired sessions, first locks the account that all of them have in common
-(``GATE``): they follow one another, also those of an earlier incarnation whose commit is still under way. The
-other accounts follow in the order of their names, as everywhere. Decisions are made in memory, each seeing
-what the ones before it have taken; ``save`` writes the result in a few statements.
+Decisions are made in memory, each seeing what the ones before it have taken; what they changed is written
+when the batch ends.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID, uuid4, uuid5
 
-from billing.charging.ledger import (
-    Account,
-    Transfer,
-    claim,
-    lock_accounts,
-    main_account,
-    reserved_account,
-    transfer,
-    write_postings,
-)
-from billing.common import Outbox, Session
+from billing.charging.ledger import Account, Transfer, main_account, reserved_account, transfer
+from billing.charging.requests import Reply
 
 CONTENT = "revenue:content"
 SESSIONS = "revenue:sessions"
-GATE = CONTENT
 PERCENTS = (80, 100)
 MICRO = 1_000_000
 
@@ -133,11 +120,20 @@ class Crossing:
 
 @dataclass
 class Books:
-    """``left_minor`` of an account: what may be taken from it as things stand in the batch."""
+    """What was read, and what has become of it.
+
+    ``accounts``: the main accounts of those concerned. ``left_minor`` of one: what may be taken from it as
+    things stand in the batch. ``stored``: replies given before; ``replies``: those to be stored. ``epoch``:
+    of the mode in force; None in a lockdown. ``asks``: something decided here needs admission under it.
+    """
 
     accounts: dict[str, Account]
     buckets: dict[tuple[int, str], Bucket]
     sessions: dict[str, CreditSession]
+    epoch: int | None = None
+    stored: Mapping[str, Reply] = field(default_factory=dict)
+    asks: bool = False
+    replies: dict[str, Reply] = field(default_factory=dict)
     transfers: list[Transfer] = field(default_factory=list)
     touched: dict[str, CreditSession] = field(default_factory=dict)
     reservations: dict[UUID, Reservation] = field(default_factory=dict)
@@ -166,8 +162,9 @@ class Books:
         """Put a transfer on the batch's list, unless it moves nothing."""
         item = transfer(kind, reference, key, amount_minor, source=source, to=to, epoch=epoch)
         if amount_minor:
-            self._left[source] -= amount_minor
-            self._left[to] += amount_minor
+            for account, moved_minor in ((source, -amount_minor), (to, amount_minor)):
+                if account in self._left:
+                    self._left[account] += moved_minor
             self.transfers.append(item)
         return item
 
@@ -228,120 +225,6 @@ class Books:
         """It is to be saved; a session that is open has its time again."""
         self.sessions[session.id] = self.touched[session.id] = session
 
-
-# -- reading and writing --------------------------------------------------------------------------
-
-_SUBSCRIBERS = "select subscriber from session where id = any($1::text[])"
-
-# One round trip for all there is to know of sessions, while they are locked.
-_SESSIONS = """
-select s.id, s.subscriber, s.service, s.state, s.last_request, s.used_units, s.charged_minor, s.leaked_units,
-       s.leaked_minor, s.state = 'open' and s.expires_at <= clock_timestamp() as due,
-       r.id as reservation_id, r.request_number, r.bucket_units, r.paid_units, r.held_minor, r.epoch
-from session s left join reservation r on r.session_id = s.id and r.state = 'open'
-where s.id = any($1::text[]) order by s.id for update of s"""
-
-_BUCKETS = """
-select b.subscriber, b.service, b.quota_units, b.used_units, b.reserved_units,
-       p.price_micro_per_unit as price_micro
-from bucket b join price p using (service) where b.subscriber = any($1::bigint[])
-order by b.subscriber, b.service for update of b"""
-
-_SAVE = """
-with s as (
-  insert into session (id, subscriber, service, state, last_request, used_units, charged_minor, leaked_units,
-                       leaked_minor, expires_at, ended_at)
-  select id, subscriber, service, state, last_request, used_units, charged_minor, leaked_units, leaked_minor,
-         clock_timestamp() + make_interval(secs => $4), case when state <> 'open' then clock_timestamp() end
-  from jsonb_to_recordset($1::jsonb) as t (
-    id text, subscriber bigint, service text, state text, last_request int, used_units bigint,
-    charged_minor bigint, leaked_units bigint, leaked_minor bigint)
-  on conflict (id) do update set
-    state = excluded.state, last_request = excluded.last_request, used_units = excluded.used_units,
-    charged_minor = excluded.charged_minor, leaked_units = excluded.leaked_units,
-    leaked_minor = excluded.leaked_minor, ended_at = coalesce(session.ended_at, excluded.ended_at),
-    expires_at = case when excluded.state = 'open' then excluded.expires_at else session.expires_at end),
-r as (
-  insert into reservation (id, session_id, request_number, state, bucket_units, paid_units, held_minor,
-                           used_bucket_units, used_paid_units, charged_minor, epoch, expires_at, ended_at)
-  select id, session_id, request_number, state, bucket_units, paid_units, held_minor, used_bucket_units,
-         used_paid_units, charged_minor, epoch, clock_timestamp() + make_interval(secs => $4),
-         case when state <> 'open' then clock_timestamp() end
-  from jsonb_to_recordset($2::jsonb) as t (
-    id uuid, session_id text, request_number int, state text, bucket_units bigint, paid_units bigint,
-    held_minor bigint, used_bucket_units bigint, used_paid_units bigint, charged_minor bigint, epoch bigint)
-  order by (state = 'open')  -- a session's last one ends before its next one is there
-  on conflict (id) do update set
-    state = excluded.state, used_bucket_units = excluded.used_bucket_units,
-    used_paid_units = excluded.used_paid_units, charged_minor = excluded.charged_minor,
-    ended_at = excluded.ended_at)
-update bucket b set used_units = t.used_units, reserved_units = t.reserved_units
-from jsonb_to_recordset($3::jsonb) as t (
-  subscriber bigint, service text, used_units bigint, reserved_units bigint)
-where b.subscriber = t.subscriber and b.service = t.service"""
-
-
-async def subscribers_of(session: Session, session_ids: Sequence[str]) -> set[int]:
-    """Whose sessions these are; that never changes, so it may be read before anything is locked."""
-    if not session_ids:
-        return set()
-    return {row["subscriber"] for row in await session.fetch(_SUBSCRIBERS, list(session_ids))}
-
-
-async def open_books(
-    session: Session, subscribers: Iterable[int], session_ids: Sequence[str] | None
-) -> Books:
-    """Lock and read. ``session_ids`` None: no sessions, no buckets; only what debits need."""
-    who = sorted(set(subscribers))
-    names = {GATE, *(main_account(n) for n in who)}
-    if session_ids is None:
-        return Books(await lock_accounts(session, names, open_missing=False), {}, {})
-    names |= {SESSIONS, *(reserved_account(n) for n in who)}
-    accounts = await lock_accounts(session, names, open_missing=False)
-    sessions = {row["id"]: _session(row) for row in await session.fetch(_SESSIONS, list(session_ids))}
-    buckets = [Bucket(**dict(row)) for row in await session.fetch(_BUCKETS, who)]
-    return Books(accounts, {(b.subscriber, b.service): b for b in buckets}, sessions)
-
-
-def _session(row: Any) -> CreditSession:
-    found = CreditSession(
-        row["id"], row["subscriber"], row["service"], row["state"], row["last_request"], row["used_units"],
-        row["charged_minor"], row["leaked_units"], row["leaked_minor"], due=row["due"],
-    )  # fmt: skip
-    if row["reservation_id"] is not None:
-        found.reservation = Reservation(
-            row["reservation_id"], row["id"], row["request_number"], row["bucket_units"], row["paid_units"],
-            row["held_minor"], row["epoch"],
-        )  # fmt: skip
-    return found
-
-
-async def save(session: Session, books: Books, outbox: Outbox, validity_s: float) -> None:
-    """Write what was decided: the ledger, sessions with reservations and buckets, events."""
-    if books.transfers:
-        if len(await claim(session, books.transfers)) < len(books.transfers):
-            raise RuntimeError("what has no stored reply is in the ledger already")
-        await write_postings(session, books.transfers, books.accounts)
-    if books.touched:
-        await session.execute(
-            _SAVE,
-            json.dumps([_columns(one, "reservation", "due") for one in books.touched.values()]),
-            json.dumps([_columns(one) for one in books.reservations.values()]),
-            json.dumps([vars(one) for one in _changed_buckets(books)]),
-            validity_s,
-        )
-    if books.crossings:
-        await outbox.add_all(session, "quota.threshold", [crossing.event() for crossing in books.crossings])
-
-
-def _changed_buckets(books: Books) -> list[Bucket]:
-    names = {(one.subscriber, one.service) for one in books.touched.values()}
-    return [books.buckets[name] for name in names]
-
-
-def _columns(item: CreditSession | Reservation, *left_out: str) -> dict[str, Any]:
-    return {
-        name: str(value) if isinstance(value, UUID) else value
-        for name, value in vars(item).items()
-        if name not in left_out
-    }
+    def touched_buckets(self) -> list[Bucket]:
+        names = {(one.subscriber, one.service) for one in self.touched.values()}
+        return [self.buckets[name] for name in names]

@@ -1,33 +1,33 @@
 """Sessions that were given up: what they hold is given back once their time is over, by the database's clock.
 
-Each sweep takes the oldest ones, looks again under the locks (a request may have come), and ends them in one
-transaction. Whatever breaks it off, the next sweep finds what is left.
+Each sweep takes the oldest ones, looks again in a batch (a request may have come), and ends them. Whatever
+breaks it off, the next sweep finds what is left.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from billing.charging.books import open_books, save
+from billing.charging.batches import Batches, Wanted
+from billing.charging.books import Books
 from billing.charging.sessions import expire
-from billing.common import Database, Metrics, Outbox, Session, is_infrastructure
+from billing.common import Database, Metrics, is_infrastructure
 
 EVERY_S = 1.0
 AT_ONCE = 200
 
 _DUE = f"""
-select id, subscriber from session where state = 'open' and expires_at <= clock_timestamp()
+select id from session where state = 'open' and expires_at <= clock_timestamp()
 order by expires_at limit {AT_ONCE}"""
 
 
 class Expiry:
     """``run`` is a background task of charging."""
 
-    def __init__(self, database: Database, outbox: Outbox, metrics: Metrics, validity_s: float) -> None:
+    def __init__(self, database: Database, batches: Batches, metrics: Metrics) -> None:
         self._database = database
-        self._outbox = outbox
+        self._batches = batches
         self._metrics = metrics
-        self._validity_s = validity_s
 
     async def run(self) -> None:
         while True:
@@ -44,16 +44,14 @@ class Expiry:
         due = await self._database.fetch(_DUE)
         if not due:
             return 0
-        subscribers = {row["subscriber"] for row in due}
-        ids = [row["id"] for row in due]
-
-        async def end(session: Session) -> int:
-            books = await open_books(session, subscribers, ids)
-            over = [one for one in books.sessions.values() if one.due]
-            for one in over:
-                expire(books, one)
-            await save(session, books, self._outbox, self._validity_s)
-            return len(over)
-
-        self._metrics.add("sessions.expired", await self._database.run(end))
+        ended = await self._batches.settle(Wanted(session_ids=[row["id"] for row in due]), end_due)
+        self._metrics.add("sessions.expired", ended)
         return len(due)
+
+
+def end_due(books: Books) -> int:
+    """End those whose time is over. Returns how many those are."""
+    over = [one for one in books.sessions.values() if one.due]
+    for one in over:
+        expire(books, one)
+    return len(over)

@@ -2,12 +2,15 @@
 
 A transfer's legs sum to 0. Per account, versions count 1, 2, 3 ... in the order of commits, and each
 posting carries the balance after it. ``(kind, reference)`` makes a transfer happen at most once.
+The database's function ``charging.post`` (``schema/31_charging_books.sql``) keeps all of that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 from billing.common import Session
@@ -63,7 +66,7 @@ def reserved_account(subscriber: int) -> str:
 
 @dataclass
 class Account:
-    """An account while it is locked."""
+    """An account as it was read."""
 
     balance_minor: int
     credit_limit_minor: int
@@ -74,85 +77,33 @@ class Account:
         return self.balance_minor + self.credit_limit_minor
 
 
-_CLAIM = """
-insert into transaction (id, kind, reference, key, epoch)
-select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-  t (id, kind, reference, key, epoch)
-order by kind, reference
-on conflict (kind, reference) do nothing returning id"""
-
-_LOCK = """
-select id, balance_minor, credit_limit_minor, version from account
-where id = any($1::text[]) order by id for update"""
-
-_OPEN = """
-insert into account (id, subscriber)
-select id, substring(id from '^sub:([0-9]+):')::bigint from unnest($1::text[]) a (id) order by id
-on conflict do nothing"""
-
-_POST = """
-with p as (
-  insert into posting (transaction_id, account_id, amount_minor, balance_after_minor, account_version)
-  select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]))
-update account set balance_minor = a.balance, version = a.version
-from unnest($6::text[], $7::bigint[], $8::bigint[]) a (id, balance, version) where account.id = a.id"""
+_POST = "select post($1::jsonb, $2::jsonb)"
 
 
 async def post(session: Session, transfers: Sequence[Transfer]) -> None:
     """Post what was not posted before, in the given order; accounts never seen are opened."""
-    if not transfers:
-        return
-    claimed = await claim(session, transfers)
-    new = [item for item in transfers if item.id in claimed]
-    accounts = await lock_accounts(session, {leg.account for item in new for leg in item.legs})
-    await write_postings(session, new, accounts)
+    if transfers:
+        await session.execute(_POST, json.dumps(rows_of(transfers)), json.dumps(legs_of(transfers)))
 
 
-async def claim(session: Session, transfers: Sequence[Transfer]) -> set[UUID]:
-    """Store the transactions' rows. Returns the ids of those that are new."""
-    rows = await session.fetch(
-        _CLAIM,
-        [item.id for item in transfers],
-        [item.kind for item in transfers],
-        [item.reference for item in transfers],
-        [item.key for item in transfers],
-        [item.epoch for item in transfers],
-    )
-    return {row["id"] for row in rows}
+def rows_of(transfers: Sequence[Transfer]) -> list[dict[str, Any]]:
+    """The first argument of ``charging.post``."""
+    return [
+        {
+            "id": str(item.id),
+            "kind": item.kind,
+            "reference": item.reference,
+            "key": item.key,
+            "epoch": item.epoch,
+        }
+        for item in transfers
+    ]
 
 
-async def lock_accounts(
-    session: Session, names: Iterable[str], *, open_missing: bool = True
-) -> dict[str, Account]:
-    """Lock accounts, in the order of their names, and read them."""
-    wanted = sorted(names)
-    rows = await session.fetch(_LOCK, wanted) if wanted else []
-    if open_missing and len(rows) < len(wanted):
-        await session.execute(_OPEN, wanted)
-        rows = await session.fetch(_LOCK, wanted)
-    return {
-        row["id"]: Account(row["balance_minor"], row["credit_limit_minor"], row["version"]) for row in rows
-    }
-
-
-async def write_postings(
-    session: Session, transfers: Sequence[Transfer], accounts: dict[str, Account]
-) -> None:
-    """Move the balances of locked accounts and write the postings, all in one statement."""
-    postings = []
-    for item in transfers:
-        for leg in item.legs:
-            account = accounts[leg.account]
-            account.balance_minor += leg.amount_minor
-            account.version += 1
-            postings.append((item.id, leg.account, leg.amount_minor, account.balance_minor, account.version))
-    if not postings:
-        return
-    touched = sorted({name for _, name, *_ in postings})
-    await session.execute(
-        _POST,
-        *(list(column) for column in zip(*postings, strict=True)),
-        touched,
-        [accounts[name].balance_minor for name in touched],
-        [accounts[name].version for name in touched],
-    )
+def legs_of(transfers: Sequence[Transfer]) -> list[dict[str, Any]]:
+    """The second argument of ``charging.post``."""
+    return [
+        {"transaction_id": str(item.id), "account_id": leg.account, "amount_minor": leg.amount_minor}
+        for item in transfers
+        for leg in item.legs
+    ]

@@ -2,14 +2,12 @@
 
 Yes, where an agreement with the partner is in force, and the subscriber has an account with anything left
 to spend. Asked by the partner's network at the moment of use, so it is answered soon and whatever is broken:
-from the replica, else from the primary, else as it was heard last, with its age. Settlement and the partner
-have no part in it.
+from the replica, else from the primary, else from a replica that is too far behind or as it was heard last,
+whichever is newer, with its age. Settlement and the partner have no part in it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +15,11 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from billing.charging.balance import MAX_LAG_S, Source, Sources
 from billing.charging.ledger import main_account
 from billing.common import (
     Database,
     Metrics,
-    Record,
-    is_infrastructure,
     json_object,
     refused,
     text_field,
@@ -30,36 +27,14 @@ from billing.common import (
 )
 
 READ_S = 0.4
-AVOID_S = 1.0
 REMEMBERED = 20_000
 
 _READ = """
 select (select balance_minor + credit_limit_minor from account where id = $1) as spendable_minor,
        exists (select from public.roaming_agreement where partner = $2) as agreed,
-       case when current_setting('transaction_read_only')::boolean then (select at from heartbeat)
-            else transaction_timestamp() end as as_of"""
-
-
-@dataclass
-class Source:
-    """A database to read from; after a failure it is left alone for a while."""
-
-    database: Database
-    answers: Callable[[], bool]
-    avoided_until: float = 0.0
-
-    async def read(self, account: str, partner: str) -> Record | None:
-        """One row, or None when this source cannot be read now."""
-        if not self.answers() or time.monotonic() < self.avoided_until:
-            return None
-        try:
-            async with asyncio.timeout(READ_S):
-                return await self.database.fetchrow(_READ, account, partner)
-        except Exception as error:
-            if not is_infrastructure(error):
-                raise
-            self.avoided_until = time.monotonic() + AVOID_S
-            return None
+       case when s.standby then h.at else transaction_timestamp() end as as_of,
+       case when s.standby then extract(epoch from clock_timestamp() - h.at)::float8 else 0 end as lag_s
+from (select current_setting('transaction_read_only')::boolean as standby) s cross join heartbeat h"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +64,12 @@ class Roamers:
         self, primary: Database, replica: Database, answers: Callable[[], bool], metrics: Metrics
     ) -> None:
         """``answers``: whether the primary did when last asked."""
-        self._sources = (Source(replica, lambda: True), Source(primary, answers))
+        self._sources = Sources(
+            Source("primary", primary, answers, READ_S),
+            Source("replica", replica, lambda: True, READ_S),
+            metrics,
+            "roamers",
+        )
         self._metrics = metrics
         self._heard: OrderedDict[tuple[int, str], Decision] = OrderedDict()
 
@@ -107,14 +87,15 @@ class Roamers:
         return web.json_response({**vars(decision), "as_of": as_of})
 
     async def _decide(self, subscriber: int, partner: str) -> Decision | None:
-        for source in self._sources:
-            row = await source.read(main_account(subscriber), partner)
-            if row is not None:
-                decision = decide(**row)
-                self._remember((subscriber, partner), decision)
-                return decision
-        self._metrics.add("roamers.from_memory")
-        return self._heard.get((subscriber, partner))
+        asked = (subscriber, partner)
+        row = await self._sources.fresh_enough(_READ, main_account(subscriber), partner)
+        heard = self._heard.get(asked)
+        if row is None or (row["lag_s"] > MAX_LAG_S and heard is not None and heard.as_of > row["as_of"]):
+            self._metrics.add("roamers.from_memory")
+            return heard
+        decision = decide(row["spendable_minor"], row["agreed"], row["as_of"])
+        self._remember(asked, decision)
+        return decision
 
     def _remember(self, asked: tuple[int, str], decision: Decision) -> None:
         self._heard[asked] = decision

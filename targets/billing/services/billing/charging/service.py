@@ -10,6 +10,7 @@ from aiohttp import web
 
 from billing.charging import events
 from billing.charging.balance import Balances, Read, Source, beat
+from billing.charging.batches import Batches
 from billing.charging.expiry import Expiry
 from billing.charging.reconciliation import reconciliation
 from billing.charging.requests import Debit, Initial, Report, ReportKind, Request
@@ -153,8 +154,9 @@ def main() -> None:
         service.metrics,
     )
     valid_s = validity_s(service.settings)
-    till = Till(service.database, service.outbox, service.metrics, valid_s)
-    expiry = Expiry(service.database, service.outbox, service.metrics, valid_s)
+    batches = Batches(service.database, service.outbox, service.metrics, valid_s)
+    till = Till(batches, service.metrics)
+    expiry = Expiry(service.database, batches, service.metrics)
     roamers = Roamers(service.database, replica, lambda: service.database_answers, service.metrics)
     service.app.add_routes(roamers.routes())
     service.app.add_routes(Charging(balances, till, service.database).routes())

@@ -3,33 +3,22 @@
 Requests that come while a transaction runs wait for the next one, which takes all of them: one commit serves
 many, and a slow database makes batches larger. Debits and sessions share the batches.
 
-In a lockdown the database's gate ends the transaction. The batch is then done once more without asking: what
-needs admission is refused, the rest (stored answers, reports of use) is served.
+In a lockdown what needs admission is refused; the rest (stored answers, reports of use) is served.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from billing.charging import credit, sessions
-from billing.charging.books import Books, open_books, save, subscribers_of
-from billing.charging.requests import Debit, Initial, Reply, Report, Request, needs_admission
-from billing.common import (
-    Database,
-    Metrics,
-    Outbox,
-    Problem,
-    Session,
-    Unavailable,
-    admit,
-    is_lockdown,
-    key_reused,
-)
+from billing.charging.batches import Batches, Wanted
+from billing.charging.books import Books
+from billing.charging.requests import Debit, Reply, Report, Request, needs_admission
+from billing.common import Metrics, Problem, Unavailable, key_reused
 
 BATCH = 100
 PATIENCE_S = 3.0  # a request that waited longer is refused before anything is done for it
@@ -46,24 +35,12 @@ class Waiting:
     since: float
 
 
-_STORED = "select key, fingerprint, status, body from idempotency_key where key = any($1::text[])"
-
-_STORE = """
-insert into idempotency_key (key, fingerprint, status, body)
-select * from unnest($1::text[], $2::text[], $3::int[], $4::jsonb[])"""
-
-
 class Till:
-    """Collects requests into batches; ``run`` is a background task of the service.
+    """Collects requests into batches; ``run`` is a background task of the service."""
 
-    ``validity_s``: so long is a grant good.
-    """
-
-    def __init__(self, database: Database, outbox: Outbox, metrics: Metrics, validity_s: float) -> None:
-        self._database = database
-        self._outbox = outbox
+    def __init__(self, batches: Batches, metrics: Metrics) -> None:
+        self._batches = batches
         self._metrics = metrics
-        self._validity_s = validity_s
         self._waiting: list[Waiting] = []
         self._work = asyncio.Event()
 
@@ -91,7 +68,7 @@ class Till:
         if not batch:
             return
         try:
-            replies = await self._transact([one.request for one in batch])
+            replies = await self.serve_batch([one.request for one in batch])
         except Exception as error:
             self._metrics.add("credit.failed_batches")
             _refuse(batch, error)
@@ -104,70 +81,44 @@ class Till:
             elif not one.reply.done():
                 one.reply.set_result(reply)
 
-    async def _transact(self, requests: Sequence[Request]) -> Replies:
-        try:
-            return await self._database.run(lambda session: self.serve_batch(session, requests))
-        except Exception as error:
-            if not is_lockdown(error):
-                raise
-        self._metrics.add("credit.locked_down_batches")
-        return await self._database.run(lambda session: self.serve_batch(session, requests, ask=False))
+    async def serve_batch(self, requests: Sequence[Request]) -> Replies:
+        """Decide and post a batch; the replies are stored in the same transaction."""
+        wanted = Wanted(
+            {request.subscriber for request in requests if not isinstance(request, Report)},
+            [request.session_id for request in requests if not isinstance(request, Debit)],
+            [request.key for request in requests],
+        )
+        validity_s = self._batches.validity_s
+        return await self._batches.settle(wanted, lambda books: decide(books, requests, validity_s))
 
-    async def serve_batch(
-        self, session: Session, requests: Sequence[Request], *, ask: bool = True
-    ) -> dict[str, Reply | Problem]:
-        """Decide and post a batch; the replies are stored in the same transaction.
 
-        ``ask`` False: in a lockdown, nothing is admitted. Admission comes before all locks, for a change
-        of mode waits for those who hold it. The stored replies are read under the locks: a batch whose
-        commit was in doubt may be committing still, and all batches meet at the gate.
-        """
-        epoch = await admit(session) if ask and any(map(needs_admission, requests)) else None
-        books = await self._open(session, requests)
-        replies: dict[str, Reply | Problem] = {
-            row["key"]: Reply(row["fingerprint"], row["status"], json.loads(row["body"]))
-            for row in await session.fetch(_STORED, [request.key for request in requests])
-        }
-        decided: dict[str, Reply] = {}
-        for request in requests:
-            if request.key in replies:
-                continue
-            replies[request.key] = reply = self._decide(books, request, epoch)
-            if isinstance(reply, Reply):
-                decided[request.key] = reply
-        await save(session, books, self._outbox, self._validity_s)
-        await _store(session, decided)
-        return replies
+def decide(books: Books, requests: Sequence[Request], validity_s: float) -> Replies:
+    """The answer to each request by its key: the one it had before, or what is decided now, one by one.
 
-    async def _open(self, session: Session, requests: Sequence[Request]) -> Books:
-        reported = [request.session_id for request in requests if isinstance(request, Report)]
-        initial = [request.session_id for request in requests if isinstance(request, Initial)]
-        subscribers = {request.subscriber for request in requests if not isinstance(request, Report)}
-        subscribers |= await subscribers_of(session, reported)
-        return await open_books(session, subscribers, [*reported, *initial] or None)
+    What is a Reply is kept, and stored with the effect; a Problem has no effect.
+    """
+    replies: dict[str, Reply | Problem] = dict(books.stored)
+    for request in requests:
+        if request.key in replies:
+            continue
+        replies[request.key] = reply = _decide(books, request, validity_s)
+        books.asks |= needs_admission(request) and books.epoch is not None
+        if isinstance(reply, Reply):
+            books.replies[request.key] = reply
+    return replies
 
-    def _decide(self, books: Books, request: Request, epoch: int | None) -> Reply | Problem:
-        if isinstance(request, Report):
-            return sessions.report(books, request, epoch, self._validity_s)
-        if epoch is None:
-            return sessions.locked_down()
-        if isinstance(request, Debit):
-            return credit.charge(books, request, epoch)
-        return sessions.begin(books, request, epoch, self._validity_s)
+
+def _decide(books: Books, request: Request, validity_s: float) -> Reply | Problem:
+    if isinstance(request, Report):
+        return sessions.report(books, request, books.epoch, validity_s)
+    if books.epoch is None:
+        return sessions.locked_down()
+    if isinstance(request, Debit):
+        return credit.charge(books, request, books.epoch)
+    return sessions.begin(books, request, books.epoch, validity_s)
 
 
 def _refuse(waiting: Sequence[Waiting], error: Exception) -> None:
     for one in waiting:
         if not one.reply.done():
             one.reply.set_exception(error)
-
-
-async def _store(session: Session, replies: Mapping[str, Reply]) -> None:
-    if replies:
-        await session.execute(
-            _STORE,
-            list(replies),
-            [reply.fingerprint for reply in replies.values()],
-            [reply.status for reply in replies.values()],
-            [json.dumps(reply.body) for reply in replies.values()],
-        )
