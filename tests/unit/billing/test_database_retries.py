@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from billing.common import Database, Limits, Log, Metrics, Outbox, Unavailable, database
+from billing.common import pool as pools
 from billing.common.problems import problem_for
 from billing.payments.cashier import Cashier
 from billing.payments.psp import Outcome
@@ -19,20 +20,24 @@ URL = "postgresql://payments@db-1:5432/billing"
 
 
 class FakeConnection:
-    """Every statement does what ``ask`` does."""
+    """Every statement does what ``ask`` does; none outlives the server."""
 
-    def __init__(self, ask: Callable[[], Awaitable[Any]]) -> None:
-        self._ask = ask
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     async def fetchval(self, *_: Any) -> Any:
-        return await self._ask()
+        return await self._server.answer()
 
     fetchrow = fetch = execute = fetchval
 
     def is_closed(self) -> bool:
+        return not self._server.reachable
+
+    def is_in_transaction(self) -> bool:
         return False
 
-    is_in_transaction = is_closed
+    def get_settings(self) -> object:
+        return object()
 
     def terminate(self) -> None:
         pass
@@ -45,14 +50,14 @@ class Server:
         self.answers = list(answers)
         self.asked = 0
         self.reachable = True
-        monkeypatch.setattr(database, "connect", self._connect)
+        monkeypatch.setattr(pools, "connect", self._connect)
 
     async def _connect(self, *_: Any, **__: Any) -> FakeConnection:
         if not self.reachable:
             raise ConnectionRefusedError("the database has gone")
-        return FakeConnection(self._answer)
+        return FakeConnection(self)
 
-    async def _answer(self) -> Any:
+    async def answer(self) -> Any:
         self.asked += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         self.reachable = answer != "the last before it goes"
@@ -154,7 +159,6 @@ def test_a_database_that_goes_after_the_write_leaves_an_unknown_and_no_refusal(
 ) -> None:
     server = Server(monkeypatch, *answers)
     db, metrics = pool(call=0.3)
-    db._reuse = lambda: None  # type: ignore[method-assign]  # no connection outlives the server
 
     async def scenario() -> None:
         with pytest.raises(Exception) as raised:

@@ -1,8 +1,8 @@
-"""The database as services see it: a small pool that survives failovers and black-holed links.
+"""The database as services see it: statements and transactions that survive failovers and black-holed links.
 
 Why not asyncpg's pool: it connects in the caller's time, resets with a round trip per checkout, and keeps
-connections that a demoted primary or a silent link has made useless. Here a connection that shows any
-such sign is cut at once, and with it every connection of the same generation.
+connections that a demoted primary or a silent link has made useless. Here (see ``pool``) a connection that
+shows any such sign is cut at once, and with it every connection of the same generation.
 
 What a caller may conclude from an error:
 - ``Unavailable``: no connection could be had in time. Nothing was sent, nothing happened.
@@ -22,12 +22,10 @@ from typing import Any, TypeAlias, TypeVar
 import asyncpg
 
 from billing.common.backoff import RetryBudget, backoff_s
-from billing.common.hosts import CONNECT_FAILURES, Connection, DatabaseUrl, connect
+from billing.common.hosts import Connection, DatabaseUrl
 from billing.common.log import Log
 from billing.common.metrics import Metrics
-
-TRY_AGAIN_S = 0.05
-TRY_AGAIN_MOST_S = 0.5  # so long may a new primary wait for being found
+from billing.common.pool import Pool
 
 Record: TypeAlias = asyncpg.Record
 T = TypeVar("T")
@@ -94,13 +92,6 @@ class Limits:
     command: float = 3.5
     call: float = 4.0
     age: float = 60.0
-
-
-@dataclass
-class _Pooled:
-    connection: Connection
-    generation: int
-    born: float
 
 
 class Session:
@@ -176,16 +167,23 @@ class Database:
         self, url: str, *, service: str, metrics: Metrics, log: Log, limits: Limits | None = None
     ) -> None:
         self._limits = limits or Limits()
-        self._url = DatabaseUrl.parse(url)
-        self._service = service
         self._metrics = metrics
         self._log = log
-        self._slots = asyncio.Semaphore(self._limits.size)
-        self._connecting = asyncio.Semaphore(4)
-        self._failures_in_a_row = 0
-        self._next_try = 0.0
-        self._idle: list[_Pooled] = []
-        self._generation = 0
+        self._pool = Pool(
+            DatabaseUrl.parse(url),
+            size=self._limits.size,
+            connect_s=self._limits.connect,
+            age_s=self._limits.age,
+            settings={
+                "application_name": service,
+                "statement_timeout": "0",
+                "client_connection_check_interval": "1000",
+                "lock_timeout": f"{self._limits.lock * 1000:.0f}",
+                "jit": "off",
+            },
+            metrics=metrics,
+            log=log,
+        )
         # A failover breaks all connections at once: each may be made up for.
         self._budget = RetryBudget(stock=max(5.0, self._limits.size))
 
@@ -262,13 +260,18 @@ class Database:
     def _tries(self, attempts: int) -> _Tries:
         return _Tries(attempts, time.monotonic() + self._limits.call, self._budget, self._metrics)
 
-    # -- the pool -----------------------------------------------------------------------------
+    # -- sessions -----------------------------------------------------------------------------
 
     @asynccontextmanager
     async def session(self, within_s: float | None = None) -> AsyncIterator[Session]:
         """A connection for the block; cut afterwards when the block shows that it is of no more use."""
         checkout_s = self._limits.checkout
-        pooled = await self._checkout(checkout_s if within_s is None else min(checkout_s, within_s))
+        patience_s = checkout_s if within_s is None else min(checkout_s, within_s)
+        try:
+            pooled = await self._pool.take(patience_s)
+        except TimeoutError:
+            self._metrics.add("database.checkout_timeouts")
+            raise Unavailable(f"no connection within {patience_s:.1f} s") from None
         clean = False
         try:
             yield Session(pooled.connection, self._limits.command)
@@ -280,7 +283,7 @@ class Database:
                 self._suspect_all(cause)
             raise
         finally:
-            self._give_back(pooled, clean)
+            self._pool.give_back(pooled, clean=clean)
 
     async def ready(self) -> bool:
         """Whether a statement goes through now, within a second."""
@@ -292,74 +295,10 @@ class Database:
         return True
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().connection.terminate()
+        self._pool.close()
 
     def _suspect_all(self, error: BaseException) -> None:
         """A failover or a dead link concerns all connections: those of this generation are replaced."""
-        self._generation += 1
+        generation = self._pool.suspect_all()
         self._metrics.add("database.connections_dropped")
-        self._log("database.suspect", error=error, generation=self._generation)
-
-    async def _checkout(self, patience_s: float) -> _Pooled:
-        try:
-            async with asyncio.timeout(patience_s):
-                await self._slots.acquire()
-                try:
-                    return self._reuse() or await self._connect()
-                except BaseException:
-                    self._slots.release()
-                    raise
-        except TimeoutError:
-            self._metrics.add("database.checkout_timeouts")
-            raise Unavailable(f"no connection within {patience_s:.1f} s") from None
-
-    def _reuse(self) -> _Pooled | None:
-        oldest = time.monotonic() - self._limits.age
-        while self._idle:
-            pooled = self._idle.pop()
-            fresh = pooled.generation == self._generation and pooled.born > oldest
-            if fresh and not pooled.connection.is_closed():
-                return pooled
-            pooled.connection.terminate()
-        return None
-
-    async def _connect(self) -> _Pooled:
-        """Try until the checkout's deadline cancels it: a failover takes a second or two.
-
-        After a failure all wait for the same next try. Each attempt costs the standby, which has
-        enough to do, a new process; every request for itself would be hundreds a second.
-        """
-        settings = {
-            "application_name": self._service,
-            "statement_timeout": "0",
-            "client_connection_check_interval": "1000",
-            "lock_timeout": f"{self._limits.lock * 1000:.0f}",
-            "jit": "off",
-        }
-        while True:
-            await asyncio.sleep(max(0.0, self._next_try - time.monotonic()))
-            generation = self._generation
-            async with self._connecting:
-                if time.monotonic() < self._next_try:
-                    continue
-                try:
-                    connection = await connect(self._url, timeout_s=self._limits.connect, settings=settings)
-                except CONNECT_FAILURES:
-                    self._metrics.add("database.connect_failures")
-                    self._failures_in_a_row += 1
-                    self._next_try = time.monotonic() + backoff_s(
-                        min(self._failures_in_a_row, 10), base_s=TRY_AGAIN_S, cap_s=TRY_AGAIN_MOST_S
-                    )
-                    continue
-                self._metrics.add("database.connects")
-                self._failures_in_a_row = 0
-                return _Pooled(connection, generation, time.monotonic())
-
-    def _give_back(self, pooled: _Pooled, clean: bool) -> None:
-        self._slots.release()
-        connection = pooled.connection
-        if clean and not connection.is_closed() and not connection.is_in_transaction():
-            self._idle.append(pooled)
-        else:
-            connection.terminate()
+        self._log("database.suspect", error=error, generation=generation)

@@ -1,16 +1,13 @@
-"""Opening one PostgreSQL connection to the right host of several.
+"""Opening a PostgreSQL connection to one host of several, and whether it is in the wanted role.
 
 asyncpg's own multi-host connect tries hosts in order, waits on a silent one for the whole timeout, and
 gives up at the first host that accepts and then closes, which is how a dead server behind a proxy looks.
-So all hosts are tried at once here, each with its own deadline, and the first of the wanted role wins.
+So it is given one host at a time.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,8 +16,6 @@ import asyncpg
 
 Connection: TypeAlias = asyncpg.Connection
 Wanted = Literal["read-write", "prefer-standby", "any"]
-
-CONNECT_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @dataclass(frozen=True)
@@ -54,43 +49,10 @@ class DatabaseUrl:
         )
 
 
-async def connect(url: DatabaseUrl, *, timeout_s: float, settings: dict[str, str]) -> Connection:
-    """A connection to the first host found in the wanted role; OSError when there is none."""
-    attempts = [asyncio.create_task(_connect_one(url, host, timeout_s, settings)) for host in url.hosts]
-    spare: Connection | None = None
-    chosen: Connection | None = None
-    failures: list[str] = []
-    try:
-        for ready in asyncio.as_completed(attempts):
-            try:
-                connection = await ready
-            except CONNECT_FAILURES as error:
-                failures.append(f"{type(error).__name__}: {error}")
-                continue
-            if suits(connection, url.wanted):
-                chosen = connection
-                return connection
-            failures.append("a host in another role")
-            spare = spare or connection
-        if url.wanted == "prefer-standby" and spare is not None:
-            chosen = spare
-            return spare
-    finally:
-        _discard(attempts, chosen)
-    raise ConnectionError(f"no {url.wanted} host among {len(url.hosts)}: " + "; ".join(failures))
-
-
-def suits(connection: Connection, wanted: Wanted) -> bool:
-    """The server tells its role when a session starts, so this costs no round trip."""
-    settings = connection.get_settings()
-    standby = getattr(settings, "in_hot_standby", "off") == "on"
-    read_only = standby or getattr(settings, "default_transaction_read_only", "off") == "on"
-    return {"read-write": not read_only, "prefer-standby": standby, "any": True}[wanted]
-
-
-async def _connect_one(
-    url: DatabaseUrl, host: tuple[str, int], timeout_s: float, settings: dict[str, str]
+async def connect(
+    url: DatabaseUrl, host: tuple[str, int], *, timeout_s: float, settings: dict[str, str]
 ) -> Connection:
+    """A connection to the host, in whatever role it is. Raises what asyncpg does, and OSError."""
     connection = await asyncpg.connect(
         host=host[0],
         port=host[1],
@@ -103,6 +65,14 @@ async def _connect_one(
     )
     _notice_dead_peers(connection)
     return connection
+
+
+def suits(connection: Connection, wanted: Wanted) -> bool:
+    """Whether the host is in the wanted role. It tells its role at a session's start: no round trip."""
+    settings = connection.get_settings()
+    standby = getattr(settings, "in_hot_standby", "off") == "on"
+    read_only = standby or getattr(settings, "default_transaction_read_only", "off") == "on"
+    return {"read-write": not read_only, "prefer-standby": standby, "any": True}[wanted]
 
 
 def _notice_dead_peers(connection: Connection) -> None:
@@ -119,16 +89,3 @@ def _notice_dead_peers(connection: Connection) -> None:
     ):
         if hasattr(socket, option):
             peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _discard(attempts: Sequence[asyncio.Task[Connection]], chosen: Connection | None) -> None:
-    """Cancel what still connects and close what was not chosen, without waiting for either."""
-
-    def close(attempt: asyncio.Task[Connection]) -> None:
-        with contextlib.suppress(asyncio.CancelledError, *CONNECT_FAILURES):
-            if attempt.result() is not chosen:
-                attempt.result().terminate()
-
-    for attempt in attempts:
-        attempt.cancel()
-        attempt.add_done_callback(close)
