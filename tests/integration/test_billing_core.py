@@ -9,7 +9,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -20,8 +20,8 @@ import requests
 
 from billing.charging import balance, ledger, roamers
 from billing.charging.batches import Batches
-from billing.charging.requests import Debit, Reply
-from billing.charging.till import Till
+from billing.charging.requests import Debit, Initial, Reply, Report, Request
+from billing.charging.till import Replies, Till
 from billing.common import Database, Metrics, Outbox, Session
 from tests.integration.billing_core_stack import SUBSCRIBER, Stack, impatient_database
 from tests.integration.billing_processes import eventually
@@ -285,7 +285,7 @@ def test_who_posts_second_sees_what_the_first_has_posted(stack: Stack) -> None:
         database = impatient_database(stack.host, role="charging")
         async with database.transaction() as first:
             await ledger.post(first, items[:1])
-            second = asyncio.create_task(database.run(lambda session: ledger.post(session, items)))
+            second = asyncio.create_task(database.run(lambda session: ledger.post(session, items[1:])))
             await asyncio.sleep(0.2)
             assert not second.done(), "the account is locked"
         await second
@@ -313,24 +313,38 @@ class InTransaction(Database):
 def test_a_debit_that_comes_again_while_it_is_committed_harms_nobody(stack: Stack) -> None:
     """As after a commit in doubt: the first try goes on in the database, the second shares its batch."""
     debit, other = Debit(key(), "f", 804, 10), Debit(key(), "f", 806, 10)
+    before, replies = asyncio.run(while_it_is_committed(stack, [debit], [debit, other]))
+    assert replies[debit.key] == before[debit.key]
+    assert isinstance(answer := replies[other.key], Reply) and answer.status == 201
+    assert (stack.balance(804), stack.balance(806)) == (99_990, 99_990)
+
+
+def test_a_report_that_comes_while_its_session_is_committed_is_taken(stack: Stack) -> None:
+    session_id = key()
+    report = Report("terminate", session_id, 1, "f", 3)
+    _, replies = asyncio.run(
+        while_it_is_committed(stack, [Initial(session_id, "f", 805, "voice", 10)], [report])
+    )
+    assert replies[report.key] == Reply("f", 200, {"charged_minor": 0, "used_units": 3})
+
+
+async def while_it_is_committed(
+    stack: Stack, first: Sequence[Request], second: Sequence[Request]
+) -> tuple[Replies, Replies]:
+    """The replies to a batch and to a second one, which comes when the first is written but not committed."""
 
     def till(database: Database) -> Till:
         return Till(Batches(database, Outbox(), Metrics(), validity_s=10), Metrics())
 
-    async def scenario() -> None:
-        database = impatient_database(stack.host, role="charging")
-        async with database.transaction() as first:
-            before = await till(InTransaction(first)).serve_batch([debit])
-            again = asyncio.create_task(till(database).serve_batch([debit, other]))
-            await asyncio.sleep(0.2)
-            assert not again.done(), "it waits for the first"
-        replies = await again
-        assert replies[debit.key] == before[debit.key]
-        assert isinstance(answer := replies[other.key], Reply) and answer.status == 201
-        database.close()
-
-    asyncio.run(scenario())
-    assert (stack.balance(804), stack.balance(806)) == (99_990, 99_990)
+    database = impatient_database(stack.host, role="charging")
+    async with database.transaction() as session:
+        before = await till(InTransaction(session)).serve_batch(first)
+        again = asyncio.create_task(till(database).serve_batch(second))
+        await asyncio.sleep(0.2)
+        assert not again.done(), "it waits for the first"
+    replies = await again
+    database.close()
+    return before, replies
 
 
 def test_a_balance_is_as_of_no_later_than_its_snapshot(stack: Stack) -> None:
