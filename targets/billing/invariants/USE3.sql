@@ -26,13 +26,20 @@ sessions as (
 held as (
   select r.*, s.subscriber, s.service, price.micro
   from charging.reservation r join charging.session s on s.id = r.session_id join price using (service)),
--- The most that a bucket can have been used and held by when something was granted for money.
+-- The most that a bucket can have been used and held by: grants count from 1 s before they were made, and what they
+-- left unused is free from 1 s after they ended.
+changes as (
+  select subscriber, service, opened_at_ns - 1_000_000_000 as at_ns, bucket_units as units from held
+  union all
+  select subscriber, service, greatest(opened_at_ns - 1_000_000_000, ended_at_ns + 1_000_000_001), used_bucket_units - bucket_units
+  from held where ended_at_ns is not null),
+occupied as (
+  select subscriber, service, at_ns, sum(units) over (partition by subscriber, service order by at_ns) as units from changes),
 paid as (
-  select r.session_id, r.id, r.paid_units, b.quota_units,
-         sum(if(coalesce(o.ended_at_ns >= r.opened_at_ns - 1_000_000_000, true), o.bucket_units, o.used_bucket_units)) as occupied_units
-  from held r join charging.bucket b on (b.subscriber, b.service) = (r.subscriber, r.service)
-  join held o on (o.subscriber, o.service) = (r.subscriber, r.service) and o.opened_at_ns <= r.opened_at_ns + 1_000_000_000
-  where r.paid_units > 0 group by all),
+  select r.session_id, b.quota_units, o.units as occupied_units
+  from held r join charging.bucket b on b.subscriber = r.subscriber and b.service = r.service
+  asof join occupied o on o.subscriber = r.subscriber and o.service = r.service and o.at_ns <= r.opened_at_ns
+  where r.paid_units > 0),
 events as (
   select payload->>'bucket' as bucket, (payload->>'percent')::bigint as percent, count(*) as events,
          min((payload->>'used_units')::bigint) as used_units, min((payload->>'quota_units')::bigint) as quota_units

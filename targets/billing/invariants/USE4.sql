@@ -11,11 +11,18 @@ ratings as (
   select record_id as key, subscriber, min(charge_minor) as least_minor, max(charge_minor) as most_minor,
          min(rated_at_ns) as rated_ns
   from mediation.cdr_rated where visitor_of is null group by record_id, subscriber),
+debited as (
+  select subscriber, at_ns, sum(least_minor) over (partition by subscriber order by at_ns) as minor
+  from ratings join debits using (key)),
+rated as (
+  select subscriber, rated_ns, sum(most_minor) over (partition by subscriber order by rated_ns) as minor
+  from ratings where rated_ns is not null),
 bounds as (
-  select o.id, o.subscriber, o.result, coalesce(sum(r.least_minor) filter (d.at_ns <= o.invoked_ns), 0) as least_minor,
-         coalesce(sum(r.most_minor) filter (r.rated_ns <= o.completed_ns), 0) as most_minor
-  from operations o left join ratings r on r.subscriber = o.subscriber left join debits d on d.key = r.key
-  where o.kind = 'usage_report' and o.outcome = 'ok' group by o.id, o.subscriber, o.result)
+  select o.id, o.subscriber, o.result, coalesce(d.minor, 0) as least_minor, coalesce(r.minor, 0) as most_minor
+  from operations o
+  asof left join debited d on d.subscriber = o.subscriber and d.at_ns <= o.invoked_ns
+  asof left join rated r on r.subscriber = o.subscriber and r.rated_ns <= o.completed_ns
+  where o.kind = 'usage_report' and o.outcome = 'ok')
 select id as subject, if(result > most_minor, 'more than was rated is told', 'less than was rated is told') as problem,
        subscriber, least_minor, most_minor, result as told_minor
 from bounds where result is null or result not between least_minor and most_minor
