@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from billing.common import Problem, Session
+from billing.common import CommitInDoubt, Database, Problem, Session, after_a_write
 from billing.mediation.cdr import Cdr, Unreadable, read_cdr
 
 LONGEST_LINE_KEPT = 1000
@@ -76,10 +76,18 @@ def _record_in(text: str) -> Cdr | str:
         return f"not JSON: {error}"
 
 
-async def store(session: Session, cdr: Cdr) -> None:
-    """Keep a record; an identical copy changes nothing, other content under its id is a 422."""
-    _, conflicting = await _store_all(session, [cdr])
-    if conflicting:
+async def store(database: Database, cdr: Cdr) -> None:
+    """Keep a record; an identical copy changes nothing, other content under its id is a 422.
+
+    One statement is all there is to commit, and may run twice; a record that is kept never changes.
+    """
+    if await database.fetch(_STORE, *([field] for field in _row(cdr)), attempts=3):
+        return
+    with after_a_write():
+        kept = await database.fetchrow(_STORED, [cdr.record_id], attempts=2)
+    if kept is None:
+        raise CommitInDoubt(f"record {cdr.record_id!r} was there, and is not: a failover in between")
+    if Cdr(**kept) != cdr:
         raise Problem(422, "record id reused", _reused(cdr))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from billing.common import Session
 from billing.mediation.tariff import PriceBook, Tariff
 
-_HOLD = "select pg_advisory_xact_lock_shared(hashtext('mediation.tariff'))"
+HOLD = "select pg_advisory_xact_lock_shared(hashtext('mediation.tariff'))"
 _CHANGE = "select pg_advisory_xact_lock(hashtext('mediation.tariff'))"
 
 # Statements of their own: their snapshots are taken after the lock.
@@ -32,7 +32,11 @@ class Prices:
 
     async def hold(self, session: Session) -> PriceBook:
         """The price lists that are in force until the transaction ends."""
-        await session.execute(_HOLD)
+        await session.execute(HOLD)
+        return await self.held(session)
+
+    async def held(self, session: Session) -> PriceBook:
+        """The same, in a transaction in which an earlier statement did ``HOLD``."""
         corrections = list(await session.fetchval(_CORRECTIONS))
         if corrections != self._corrections:
             self._book = PriceBook(Tariff(**row) for row in await session.fetch(_IN_FORCE, corrections))

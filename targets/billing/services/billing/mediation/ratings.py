@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
-from billing.common import Outbox, Session
+from billing.common import Outbox, Session, event_json
 from billing.mediation.cdr import Cdr
 from billing.mediation.tariff import Rated, Suspended
 
 NAMESPACE = UUID("0d0a4d3a-1c0e-4a39-9d6e-8d6a7a2f7b11")
 
 _RATED = """
-insert into cdr_rated (record_id, rating, subscriber, service, units, started_at, charge_minor, currency,
-                       tariff_id, revision, visitor_of)
-select * from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bigint[], $6::timestamptz[],
-                     $7::bigint[], $8::text[], $9::bigint[], $10::int[], $11::text[])"""
+with rated as (
+  insert into cdr_rated (record_id, rating, subscriber, service, units, started_at, charge_minor, currency,
+                         tariff_id, revision, visitor_of)
+  select * from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bigint[], $6::timestamptz[],
+                       $7::bigint[], $8::text[], $9::bigint[], $10::int[], $11::text[]))
+insert into outbox (event_id, subject, payload)
+select id, subject, payload::jsonb
+from unnest($12::uuid[], $13::text[], $14::text[]) e (id, subject, payload)"""
 
 _REVERSED = """
 update cdr_rated set reversed_at = clock_timestamp()
@@ -53,12 +57,9 @@ class Reversal:
 async def keep_ratings(session: Session, outbox: Outbox, ratings: Sequence[Rating]) -> None:
     if not ratings:
         return
-    columns = zip(*(_row(rating) for rating in ratings), strict=True)
+    columns = zip(*((*_row(rating), *_event(rating)) for rating in ratings), strict=True)
     await session.execute(_RATED, *(list(column) for column in columns))
-    for subject, told in (("cdr.rated", told_of), ("cdr.roaming", told_of_visitor)):
-        events = [told(rating) for rating in ratings if subject_of(rating) == subject]
-        if events:
-            await outbox.add_all(session, subject, events)
+    session.after_commit(outbox.wake)
 
 
 async def keep_reversals(session: Session, outbox: Outbox, reversals: Sequence[Reversal]) -> None:
@@ -88,6 +89,13 @@ def _row(rating: Rating) -> tuple[Any, ...]:
         *(cdr.record_id, rating.number, cdr.subscriber, cdr.service, cdr.units, cdr.started_at),
         *(rated.charge_minor, rated.tariff.currency, rated.tariff.id, rated.tariff.revision, cdr.visitor_of),
     )
+
+
+def _event(rating: Rating) -> tuple[UUID, str, str]:
+    """Id, subject and text, as the outbox keeps them."""
+    subject = subject_of(rating)
+    event_id, payload = told_of(rating) if subject == "cdr.rated" else told_of_visitor(rating)
+    return event_id, subject, event_json(event_id, dict(payload))
 
 
 def subject_of(rating: Rating) -> str:

@@ -31,7 +31,7 @@ class Mediation:
             cdr = read_cdr(await json_object(request))
         except Unreadable as error:
             raise Problem(400, "malformed record", str(error)) from error
-        await self._database.run(lambda session: store(session, cdr))
+        await store(self._database, cdr)
         self._worker.wake()
         return web.json_response({"record_id": cdr.record_id}, status=202)
 

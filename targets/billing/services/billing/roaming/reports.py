@@ -1,30 +1,36 @@
 """Near-real-time reports (NRTRDE): a partner hears of its visitors' usage long before it is billed for it.
 
 Against fraud: the field allows 4 hours, and a record that is told later is not paid for. Records are put
-into reports in batches, a transaction each; a report goes to its partner under its id until it is
+into reports in batches, a statement each; a report goes to its partner under its id until it is
 confirmed, and only then is the next one made: after an outage few, large ones go out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from uuid import UUID, uuid4
 
-from billing.common import CallFailed, Database, HttpClient, Log, Metrics, Record, Session, backoff_s
+from billing.common import CallFailed, Database, HttpClient, Log, Metrics, Record, backoff_s
 
 BATCH = 200
 RETRY_CAP_S = 2.0
 
-_OPEN = """
-select id from nrtrde_report where partner = $1 and confirmed_at is null order by created_at limit 1"""
-_UNREPORTED = f"""
-select record_id from tap_event where partner = $1 and direction = 'out' and report_id is null
-order by received_at limit {BATCH} for update"""
-_REPORT = "insert into nrtrde_report (id, partner, record_count) values ($1, $2, $3)"
-_ASSIGN = """
-update tap_event set report_id = $1
-where direction = 'out' and partner = $2 and record_id = any($3::text[])"""
+# The report that is on its way, or a new one of what was not reported; no row when there is nothing to tell.
+# One round trip, for it is asked about every second; run again, it finds what it made.
+_OPEN = f"""
+with open as (
+  select id from nrtrde_report where partner = $1 and confirmed_at is null order by created_at limit 1),
+untold as (
+  select record_id from tap_event
+  where partner = $1 and direction = 'out' and report_id is null and not exists (select from open)
+  order by received_at limit {BATCH} for update),
+told as (
+  update tap_event e set report_id = $2 from untold u
+  where e.direction = 'out' and e.partner = $1 and e.record_id = u.record_id returning true),
+made as (
+  insert into nrtrde_report (id, partner, record_count)
+  select $2, $1, count(*) from told having count(*) > 0 returning id)
+select id from open union all select id from made"""
 _RECORDS = """
 select record_id, service, units, started_at, received_at from tap_event where report_id = $1
 order by record_id"""
@@ -52,7 +58,7 @@ class Reports:
         pause_s = min(1.0, self._within_s / 8)  # for a batch to gather
         silences = 0
         while True:
-            report_id = await self._database.run(partial(self._open_report, partner))
+            report_id = await self._database.fetchval(_OPEN, partner, uuid4(), attempts=2)
             told = 0 if report_id is None else await self._send(partner, report_id)
             if told is None:
                 silences += 1
@@ -61,19 +67,6 @@ class Reports:
                 silences = 0
                 if told < BATCH:
                     await asyncio.sleep(pause_s)
-
-    async def _open_report(self, partner: str, session: Session) -> UUID | None:
-        """The report that is on its way, or a new one; None when there is nothing to tell."""
-        known: UUID | None = await session.fetchval(_OPEN, partner)
-        if known is not None:
-            return known
-        records = [row["record_id"] for row in await session.fetch(_UNREPORTED, partner)]
-        if not records:
-            return None
-        report_id = uuid4()
-        await session.execute(_REPORT, report_id, partner, len(records))
-        await session.execute(_ASSIGN, report_id, partner, records)
-        return report_id
 
     async def _send(self, partner: str, report_id: UUID) -> int | None:
         """How many records the partner has confirmed; None: nobody knows whether it has them."""
