@@ -2,11 +2,16 @@ set role charging;
 -- The two ways into the ledger. Each is one statement for its caller, so one round trip, and a transaction of
 -- its own where the caller has none. Functions, because what follows a lock must see what was committed while
 -- it was waited for: in a function each statement has a snapshot of its own, in one large statement it has not.
+--
+-- Each keeps its plans: left alone, PostgreSQL would plan anew for every batch, whose lists are shorter than it
+-- assumes of a list, and that takes as long as the work. So that the plans are good ones, a table is never
+-- merely joined with a list, whose length nobody knows, but also searched by an array of its keys.
 
 -- Posts transfers in the given order, whatever of them was not posted before, and returns how many that were.
 -- Their accounts are locked in the order of their names; those never seen are opened.
 -- transfers: id, kind, reference, key, epoch. legs: transaction_id, account_id, amount_minor.
-create function charging.post(transfers jsonb, legs jsonb) returns int language plpgsql as $$
+create function charging.post(transfers jsonb, legs jsonb) returns int
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   fresh uuid[];
   names text[];
@@ -63,9 +68,11 @@ insert into charging.batches default values;
 -- write sessions, reservations, buckets and stored replies), when the accounts have the versions that were
 -- read (events of payments and usage are posted at any time), and when the gate admits under the epoch that
 -- was read; null: not asked. Admission comes before all locks: a change of mode waits for those who hold it.
-create function charging.write_batch(batch jsonb) returns void language plpgsql as $$
+create function charging.write_batch(batch jsonb) returns void
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   names text[];
+  subscribers bigint[];
   standing int;
   expires timestamptz := clock_timestamp() + make_interval(secs => (batch->>'validity_s')::float8);
 begin
@@ -89,6 +96,7 @@ begin
     raise exception 'what has no stored reply is in the ledger already';
   end if;
   if jsonb_array_length(batch->'sessions') > 0 then
+    select array_agg(subscriber) into subscribers from jsonb_to_recordset(batch->'buckets') t (subscriber bigint);
     with s as (
       insert into session (id, subscriber, service, state, last_request, used_units, charged_minor, leaked_units,
                            leaked_minor, expires_at, ended_at)
@@ -118,7 +126,7 @@ begin
     update bucket b set used_units = t.used_units, reserved_units = t.reserved_units
     from jsonb_to_recordset(batch->'buckets') t (
       subscriber bigint, service text, used_units bigint, reserved_units bigint)
-    where b.subscriber = t.subscriber and b.service = t.service;
+    where b.subscriber = t.subscriber and b.service = t.service and b.subscriber = any(subscribers);
   end if;
   insert into outbox (event_id, subject, payload)
   select (payload->>'event_id')::uuid, 'quota.threshold', payload
