@@ -10,6 +10,7 @@
     experiment                       one row: name, steady_s, recover_within_s, recovered_s, settle_within_s
     functions                        function, kind
     prices                           name, value: the target's prices and rules for the business figures
+    settings                         service, name, value: the services' environment, as the experiment set it
     <schema>.<table>                 the system's final state; each timestamptz column x has an x_ns beside it
     witness.<table>                  the witnesses' logs, several logs of one table united
 
@@ -148,6 +149,12 @@ def _facts(connection: duckdb.DuckDBPyConnection, experiment: Experiment, spec: 
     add_table(connection, "experiment", columns, [[getattr(experiment, fact) for fact in facts]])
     add_functions(connection, spec.functions)
     add_table(connection, "prices", {"name": "VARCHAR", "value": "DOUBLE"}, spec.impact.items())
+    settings = [
+        (service.name, name, value)
+        for service in spec.services.values()
+        for name, value in {**service.environment, **experiment.settings.get(service.name, {})}.items()
+    ]
+    add_table(connection, "settings", dict.fromkeys(("service", "name", "value"), "VARCHAR"), settings)
 
 
 def _happenings(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> None:

@@ -39,6 +39,7 @@ START_NS = 1_767_225_600_000_000_000
 INSTANT = pa.timestamp("us", tz="UTC")
 TYPES = {"bigint": pa.int64(), "int": pa.int64(), "timestamptz": INSTANT}
 Row = dict[str, Any]
+Settings = dict[str, dict[str, str]]
 History = dict[str, Any]
 
 
@@ -205,19 +206,19 @@ def target_spec() -> TargetSpec:
     return load_target(BILLING)
 
 
-def experiment() -> Experiment:
+def experiment(settings: Settings | None = None) -> Experiment:
     kinds = target_spec().operation_kinds
     return Experiment(
         name="history", title="A recorded history", target="billing", steady_s=10, recover_within_s=10,
         settle_within_s=20, expect=(InvariantsHold(text="invariants hold"),),
-        load=LoadSpec(rate_per_s=1, mix=dict.fromkeys(kinds, 1.0)),
+        load=LoadSpec(rate_per_s=1, mix=dict.fromkeys(kinds, 1.0)), settings=settings or {},
     )  # fmt: skip
 
 
-def write_folder(history: History, path: Path) -> RunFolder:
-    """The evidence of a history as a run folder."""
+def write_folder(history: History, path: Path, settings: Settings | None = None) -> RunFolder:
+    """The evidence of a history as a run folder; ``settings`` of its experiment, by service and variable."""
     folder = RunFolder.create(path, "run")
-    folder.write_experiment("name: history\n", experiment())
+    folder.write_experiment("name: history\n", experiment(settings))
     folder.copy_target(target_spec())
     tables = history["tables"]
     timeline = _instants(history["timeline"])
@@ -274,9 +275,12 @@ def _write_logs(folder: RunFolder, tables: dict[str, list[Row]]) -> None:
         (folder.witness / f"{log.service}.jsonl").write_text("".join(lines))
 
 
-def evidence(history: History, path: Path) -> duckdb.DuckDBPyConnection:
-    """The evidence as the judge sees it, with the history's own windows and recovery."""
-    connection = open_evidence(write_folder(history, path), threads=1)
+def evidence(history: History, path: Path, settings: Settings | None = None) -> duckdb.DuckDBPyConnection:
+    """The evidence as the judge sees it, with the history's own windows and recovery.
+
+    ``settings``: what the experiment set, by service and variable.
+    """
+    connection = open_evidence(write_folder(history, path, settings), threads=1)
     windows = [(name, _ns(start), _ns(end)) for name, (start, end) in history["windows"].items()]
     add_table(connection, "windows", {"name": "VARCHAR", "start_ns": "BIGINT", "end_ns": "BIGINT"}, windows)
     rows = [(row["function"], _ns(row["recovered_ns"]), row["judged"]) for row in history["recovery"]]

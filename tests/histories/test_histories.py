@@ -29,11 +29,11 @@ def cases() -> list[Any]:
     return out
 
 
-def check(invariant: str, edits: list[dict[str, Any]], path: Path) -> Found:
+def check(invariant: str, case: dict[str, Any], path: Path) -> Found:
     file = parse_invariant(
         (BILLING / "invariants" / f"{invariant}.sql").read_text(encoding="utf-8"), invariant
     )
-    connection = evidence(edited(edits), path)
+    connection = evidence(edited(case["edit"]), path, case.get("settings"))
     try:
         return run_invariant(connection, file, PRESENT)
     finally:
@@ -42,7 +42,7 @@ def check(invariant: str, edits: list[dict[str, Any]], path: Path) -> Found:
 
 @pytest.mark.parametrize(("invariant", "case"), cases())
 def test_history(invariant: str, case: dict[str, Any], tmp_path: Path) -> None:
-    found = check(invariant, case["edit"], tmp_path)
+    found = check(invariant, case, tmp_path)
     if "convicts" in case:
         assert found.answer == "fail", found
         assert sorted(str(row["subject"]) for row in found.rows) == sorted(case["convicts"]), found.rows

@@ -2,24 +2,30 @@
 -- title: Who met an outage is compensated once, by the rule, and nobody else
 -- needs: select count(distinct subscriber) from operations where kind in (select kind from functions)
 --
--- An outage of 3 s and more gives each subscriber who met it 20 for each minute that it began: in the ledger,
--- once, from the cost account to that subscriber's own; for anything else nobody gets anything. Whether edge was
+-- An outage of COMPENSATION_MIN_S and more gives each subscriber who met it COMPENSATION_MINOR_PER_MINUTE for each
+-- minute that it began: in the ledger, once, from the cost account to that subscriber's own; for anything else nobody gets anything. Whether edge was
 -- right about who met it, the clients' own records tell: somebody compensated had a request that failed, or was
 -- slow, about then; and whose request was answered with an error, well within an outage of what it asked for, met
 -- it. (What a restricted mode refuses is refused on purpose. An edge that is itself broken forgets whom it saw.)
 -- That edge sees an outage at all is CMP2.
-with parts(kind, component) as (values
+with rules as (
+  select (max(value::double) filter (name = 'COMPENSATION_MIN_S') * 1e9)::bigint as min_ns,
+         max(value::double) filter (name = 'COMPENSATION_MINOR_PER_MINUTE')::bigint as minor_per_minute
+  from settings where service = 'invoicing' and name like 'COMPENSATION%'),
+parts(kind, component) as (values
   ('topup', 'payments'), ('topup_replay', 'payments'), ('topup_conflict', 'payments'), ('invoice_payment', 'payments'),
   ('voucher', 'payments'), ('voucher_again', 'payments'), ('agent_payment', 'payments'), ('refund', 'payments'),
   ('balance', 'charging'), ('charge', 'charging'), ('spree', 'charging'), ('session', 'charging'), ('roaming_auth', 'charging'),
   ('usage', 'mediation'), ('usage_file', 'mediation'), ('usage_report', 'mediation')),
 tried as (
   select o.*, p.component from operations o join parts p using (kind) where attempts > 0),
-outages as (select *, (ended_at_ns - began_at_ns) as length_ns from edge.outage where ended_at_ns is not null),
+outages as (
+  select u.*, ended_at_ns - began_at_ns as length_ns, length_ns >= r.min_ns as counts, r.minor_per_minute
+  from edge.outage u, rules r where ended_at_ns is not null),
 owed as (
   select u.id || ':' || a.subscriber as reference, u.id as outage_id, a.subscriber,
-         ((u.length_ns + 59_999_999_999) // 60_000_000_000) * 20 as amount_minor
-  from outages u join edge.outage_affected a on a.outage_id = u.id where u.length_ns >= 3_000_000_000),
+         ((u.length_ns + 59_999_999_999) // 60_000_000_000) * u.minor_per_minute as amount_minor
+  from outages u join edge.outage_affected a on a.outage_id = u.id where u.counts),
 granted as (
   select t.reference, sum(p.amount_minor) as amount_minor, min(p.account_id) as account, count(*) as postings
   from charging.transaction t join charging.posting p on p.transaction_id = t.id
@@ -48,7 +54,7 @@ failed as (
 missed as (
   select u.id, f.subscriber, min(f.completed_ns) as at_ns
   from outages u join failed f on f.component = u.component and f.invoked_ns > u.began_at_ns and f.completed_ns < u.ended_at_ns
-  where u.length_ns >= 3_000_000_000
+  where u.counts
     and not exists (select 1 from edge_broken b where b.from_ns < u.ended_at_ns + 3_000_000_000 and b.to_ns > u.began_at_ns)
     and not exists (select 1 from edge.outage_affected a where a.outage_id = u.id and a.subscriber = f.subscriber)
   group by all)

@@ -6,12 +6,16 @@
 -- For each step as of the instant at which it was decided. Its invoice was due: by the date that it was issued
 -- with, later by as much of each outage that edge had seen end as the invoice had lived through. Its notice was
 -- delivered, by the gateway's log. Not all of it was taken, by the PSPs' logs, and what it asks for is what was not.
--- Subscribers could pay: the mode was normal, and had been for 3 s; no outage was known to edge (its event at least
--- 2 s old), or had ended less than 3 s before; and by the clients' own records less than half of the payments
+-- Subscribers could pay: the mode was normal, and had been for DUNNING_GRACE_S; no outage was known to edge (its event
+-- at least 2 s old), or had ended less than that before; and by the clients' own records less than half of the payments
 -- failed: seconds in which more did, five in a row, from the seventh on. (While the way from the clients is cut, or
--- edge is what is broken, nobody inside can know.) Steps come in order, once each, at least 3 s apart.
+-- edge is what is broken, nobody inside can know.) Steps come in order, once each, at least DUNNING_EVERY_S apart.
 -- (That they come is DUN2.)
-with issued as (
+with rules as (
+  select (max(value::double) filter (name = 'DUNNING_EVERY_S') * 1e9)::bigint as every_ns,
+         (max(value::double) filter (name = 'DUNNING_GRACE_S') * 1e9)::bigint as grace_ns
+  from settings where service = 'invoicing' and name like 'DUNNING%'),
+issued as (
   select o.event_id, payload->>'invoice_id' as invoice_id, (payload->>'total_minor')::bigint as total_minor,
          ns((payload->>'due_at')::timestamptz) as due_ns, o.created_at_ns as issued_ns, (payload->>'number')::bigint as number
   from invoicing.outbox o where subject = 'invoice.issued'),
@@ -27,7 +31,7 @@ outages as (
   where u.component in ('edge', 'payments', 'invoicing', 'notify')),
 modes as (
   select epoch, mode, committed_at_ns as from_ns,
-         coalesce(lead(committed_at_ns) over (order by epoch) + 3_000_000_000, 9_000_000_000_000_000_000) as to_ns from edge.mode),
+         coalesce(lead(committed_at_ns) over (order by epoch) + grace_ns, 9_000_000_000_000_000_000) as to_ns from edge.mode, rules),
 blind as (
   select injected_ns as from_ns, coalesce(healed_ns, injected_ns) as to_ns
   from faults where len(list_filter(touches, lambda part: part = 'edge' or part like 'client->%')) > 0
@@ -51,15 +55,15 @@ steps as (
   where coalesce(o.subject, 'dunning.step') = 'dunning.step'
   window before as (partition by s.invoice_id order by s.step, s.decided_at_ns)),
 facts as (
-  select s.*, coalesce((select sum(t.amount_minor) from taken t where t.invoice_id = s.invoice_id and t.at_ns <= s.decided_at_ns), 0) as taken_minor,
+  select s.*, r.every_ns, coalesce((select sum(t.amount_minor) from taken t where t.invoice_id = s.invoice_id and t.at_ns <= s.decided_at_ns), 0) as taken_minor,
          coalesce((select sum(o.ended_at_ns - greatest(o.began_at_ns, s.issued_ns)) from outages o
                    where o.ended_at_ns < s.decided_at_ns and o.ended_at_ns > s.issued_ns), 0) as credit_ns,
          exists (select 1 from modes m where m.mode <> 'normal' and s.decided_at_ns > m.from_ns and s.decided_at_ns < m.to_ns) as restricted,
          exists (select 1 from outages o where s.decided_at_ns > o.known_ns + 2_000_000_000
-                   and s.decided_at_ns < coalesce(o.ended_at_ns + 3_000_000_000, s.decided_at_ns + 1)) as in_outage,
+                   and s.decided_at_ns < coalesce(o.ended_at_ns + r.grace_ns, s.decided_at_ns + 1)) as in_outage,
          exists (select 1 from broken b where s.decided_at_ns > b.from_ns + 6_000_000_000 and s.decided_at_ns < b.to_ns
                    and not exists (select 1 from blind x where x.from_ns < b.to_ns and x.to_ns > b.from_ns)) as unpayable
-  from steps s),
+  from steps s, rules r),
 judged as (
   select *, case
     when decided_at_ns is null then 'told, and not among the steps'
@@ -75,7 +79,7 @@ judged as (
     when in_outage then 'reminded in an outage, or right after'
     when unpayable then 'reminded while payments failed'
     when step <> coalesce(last_step, 0) + 1 then 'a step out of order'
-    when decided_at_ns < last_ns + 3_000_000_000 then 'a step too soon after the one before'
+    when decided_at_ns < last_ns + every_ns then 'a step too soon after the one before'
   end as problem
   from facts s)
 select coalesce('invoice ' || number, event_id) as subject, problem, step, open_minor, taken_minor, decided_at_ns as at_ns

@@ -17,7 +17,8 @@ HEAD = BARE + "-- needs: select 1\n"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return write_folder(base(), tmp_path_factory.mktemp("run"))
+    settings = {"invoicing": {"DUNNING_EVERY_S": "7", "NEW": "x"}}
+    return write_folder(base(), tmp_path_factory.mktemp("run"), settings)
 
 
 def run(folder: RunFolder, sql: str, head: str = HEAD, **options: object) -> invariants.Found:
@@ -26,6 +27,13 @@ def run(folder: RunFolder, sql: str, head: str = HEAD, **options: object) -> inv
         return run_invariant(connection, parse_invariant(head + sql, "x.sql"), {"topup", "crash"})
     finally:
         connection.close()
+
+
+def test_settings_are_the_targets_and_the_experiments(folder: RunFolder) -> None:
+    sql = """select name as subject, value from settings where service = 'invoicing'
+             and name in ('DUNNING_EVERY_S', 'DUE_AFTER_S', 'NEW') order by name"""
+    found = [(row["subject"], row["value"]) for row in run(folder, sql).rows]
+    assert found == [("DUE_AFTER_S", "6"), ("DUNNING_EVERY_S", "7"), ("NEW", "x")]
 
 
 def test_rows_are_violations(folder: RunFolder) -> None:
