@@ -3,18 +3,19 @@
 -- applies: roaming_auth
 -- needs: select count(*) from operations where kind = 'roaming_auth' and outcome = 'ok' and result is not null
 --
--- The agreements are written down here. What a subscriber could spend, by the ledger: an answer may be one that
--- was heard earlier, so it is judged only where balance and credit were above 0, or were not, all the time.
+-- The agreements are written down here, and the credit limits: postpaid, every fifth up to 900, may owe 10,000.00;
+-- nobody else anything. What a subscriber could spend, by the ledger: an answer may be one that was heard earlier,
+-- so it is judged only where balance and credit were above 0, or were not, all the time.
 with agreed(partner) as (values ('alfa'), ('beta')),
 asked as (
-  select id, 'sub:' || subscriber || ':main' as account_id, detail->>'partner' as partner, result, invoked_ns
+  select id, 'sub:' || subscriber || ':main' as account_id, detail->>'partner' as partner, result, invoked_ns,
+         if(subscriber <= 900 and subscriber % 5 = 0, 1_000_000, 0) as limit_minor
   from operations where kind = 'roaming_auth' and outcome = 'ok'),
 spendable as (
-  select p.account_id, min(p.balance_after_minor) + coalesce(any_value(a.credit_limit_minor), 0) as least_minor,
-         max(p.balance_after_minor) + coalesce(any_value(a.credit_limit_minor), 0) as most_minor
-  from charging.posting p left join charging.account a on a.id = p.account_id where p.account_id like 'sub:%:main' group by p.account_id),
+  select account_id, min(balance_after_minor) as least_balance_minor, max(balance_after_minor) as most_balance_minor
+  from charging.posting where account_id like 'sub:%:main' group by account_id),
 judged as (
-  select a.*, s.least_minor, s.most_minor, case
+  select a.*, s.least_balance_minor + limit_minor as least_minor, s.most_balance_minor + limit_minor as most_minor, case
     when result is null then 'answered ok, without an answer'
     when result = 1 and partner not in (select partner from agreed) then 'let in where no agreement is in force'
     when result = 1 and coalesce(most_minor, 0) <= 0 then 'let in with nothing to spend'
