@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import requests
 
+from billing.mediation.prices import _CHANGE
 from tests.integration.billing_processes import Launcher, Process, eventually
 
 Rows = Callable[..., list[Any]]
@@ -48,6 +49,20 @@ def test_a_file_is_kept_whole_whatever_its_lines_are(launch: Launcher, rows: Row
     assert [line for line, _ in kept] == [2, 7] and "other content" in kept[1][1]
     rated = "select count(*), min(units), max(units) from mediation.cdr_rated where record_id like %s"
     eventually("all are rated", lambda: rows(rated, f"{name}-data-%") == [(5, 61, 61)])
+
+
+def test_nobody_rates_while_a_correction_is_loaded(
+    launch: Launcher, rows: Rows, service_url: Callable[[str], str]
+) -> None:
+    mediation, prefix = launch("billing.mediation"), uuid.uuid4().hex
+    rated = "select count(*) from mediation.cdr_rated where record_id like %s"
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    with psycopg.connect(service_url("mediation")) as loading:
+        loading.execute(_CHANGE)
+        assert send_file(mediation, prefix, calls(prefix, 3, "data")).status_code == 202
+        eventually("the rating waits", lambda: rows(waiting)[0][0] > 0)
+        assert rows(rated, f"{prefix}-%") == [(0,)]
+    eventually("all are rated", lambda: rows(rated, f"{prefix}-%") == [(3,)])
 
 
 def test_a_correction_killed_half_way_reverses_and_rates_each_record_once(
