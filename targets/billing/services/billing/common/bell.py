@@ -15,9 +15,13 @@ class Bell:
     def ring(self) -> None:
         self._rung.set()
 
-    async def wait(self, timeout_s: float) -> None:
-        """Until it is rung, or until it is time to look anyway. What is rung from now on counts anew."""
+    async def wait(self, timeout_s: float, gather_s: float = 0.0) -> None:
+        """Until it is rung, or until it is time to look anyway. What is rung from now on counts anew.
+
+        ``gather_s``: so long is waited for more, once it has rung; who rings meanwhile is heard, too.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._rung.wait()
+                await asyncio.sleep(gather_s)
         self._rung.clear()

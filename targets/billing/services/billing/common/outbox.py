@@ -23,8 +23,8 @@ from billing.common.metrics import Metrics
 BATCH = 200
 CONCURRENT = 64
 POLL_S = 0.5
-# So long is waited for more events before some are sent. Each lot costs two statements here, and one transaction
-# (and what goes with it: round trips, a commit on two disks) in each of the consumers.
+# So long is waited for more events before some are sent. Each lot costs two statements here, and in each of
+# the consumers a transaction, with its round trips and a commit on two disks.
 GATHER_S = 0.05
 
 _INSERT = "insert into outbox (event_id, subject, payload) values ($1, $2, $3::jsonb)"
@@ -69,8 +69,8 @@ class Outbox:
         self._bell.ring()
 
     async def wait(self, timeout_s: float) -> None:
-        """Until woken, or until it is time to look anyway."""
-        await self._bell.wait(timeout_s)
+        """Until woken, and a moment longer; or until it is time to look anyway."""
+        await self._bell.wait(timeout_s, GATHER_S)
 
 
 class Relay:
@@ -89,7 +89,6 @@ class Relay:
     async def run(self) -> None:
         while True:
             await self._outbox.wait(POLL_S)
-            await asyncio.sleep(GATHER_S)
             await self._broker.jetstream()
             while await self.relay_batch() == BATCH:
                 pass
