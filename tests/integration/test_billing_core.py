@@ -201,6 +201,28 @@ def test_a_silent_psp_leaves_no_payment_in_doubt(stack: Stack) -> None:
         assert stack.top_up(900, k).status_code == (201 if stack.credited(k) else 402)
 
 
+_UNRESOLVED = """
+with p as (insert into payments.payment (id, key, subscriber, amount_minor, state, epoch, next_inquiry_at)
+           select gen_random_uuid(), %(key)s || n, %(subscriber)s, 500, 'unknown', 1, '2020-01-01'
+           from generate_series(1, %(many)s) n returning id, key),
+     k as (insert into payments.idempotency_key (key, fingerprint, payment_id) select key, '', id from p)
+insert into payments.psp_attempt (payment_id, psp, state, epoch) select id, %(psp)s, 'unknown', 1 from p"""
+
+
+def test_what_one_psp_does_not_tell_keeps_no_other_payment_waiting(stack: Stack) -> None:
+    mine = key()
+    stack.silence_psp_a()
+    try:
+        for psp, many in (("psp_a", 20), ("psp_b", 1)):
+            named = {"key": f"{mine}-{psp}-", "subscriber": SUBSCRIBER, "many": many, "psp": psp}
+            stack.database.execute(_UNRESOLVED, named)
+        eventually("psp-b's", lambda: stack.state(f"{mine}-psp_b-1") == "failed", within_s=2.5)
+    finally:
+        stack.signal("psp-a", signal.SIGCONT)
+    left = "select count(*) from payments.payment where state = 'unknown'"
+    eventually("psp-a's", lambda: stack.count(left) == 0, within_s=6)
+
+
 def test_the_second_psp_takes_over_when_the_first_is_gone(stack: Stack) -> None:
     stack.signal("psp-a", signal.SIGKILL)
     stack.children["psp-a"].wait(5)

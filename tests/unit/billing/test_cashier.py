@@ -11,8 +11,8 @@ import pytest
 from billing.common import Log, Metrics, Problem
 from billing.payments.cashier import Cashier, Conclusion
 from billing.payments.psp import Outcome
-from billing.payments.resolver import Resolver
-from billing.payments.store import Attempt, Known, Order, Payment
+from billing.payments.resolver import CONCURRENT, Resolver
+from billing.payments.store import IDLE_S, Attempt, Known, Order, Payment
 
 U, V, A, C, D = Outcome.UNKNOWN, Outcome.VOID, Outcome.ABSENT, Outcome.CAPTURED, Outcome.DECLINED
 
@@ -88,17 +88,17 @@ class MemoryStore:
     async def attempts(self, _: Payment) -> list[Attempt]:
         return [Attempt(psp, state) for psp, state in self.attempts_.items()]
 
-    async def in_doubt(self, *, idle_s: float, limit: int) -> list[Payment]:
+    async def in_doubt(self, _: str, limit: int) -> list[Payment]:
         assert self.payment is not None
-        abandoned = self.state == "pending" and self.idle_s > idle_s
+        abandoned = self.state == "pending" and self.idle_s > IDLE_S
         return [self.payment] if self.state == "unknown" or abandoned else []
 
 
 class Till:
     """A cashier with its surroundings."""
 
-    def __init__(self, a: ScriptedPsp, b: ScriptedPsp) -> None:
-        self.store, self.a, self.b = MemoryStore(), a, b
+    def __init__(self, a: ScriptedPsp, b: ScriptedPsp, store: MemoryStore | None = None) -> None:
+        self.store, self.a, self.b = store or MemoryStore(), a, b
         metrics, log = Metrics(), Log("test")
         self.cashier = Cashier(self.store, [a, b], metrics, log)  # type: ignore[arg-type,list-item]
         psps: Any = {"psp_a": a, "psp_b": b}
@@ -144,10 +144,10 @@ def test_a_capture_that_cannot_be_stored_is_pending_and_found_again() -> None:
     till.store.broken = True
     assert till.take().status == 202
     till.store.broken = False
-    asyncio.run(till.resolver.sweep())
+    asyncio.run(till.resolver.sweep("psp_a"))
     assert till.store.state == "pending", "it may still be somebody's"
     till.store.idle_s = 6.0
-    asyncio.run(till.resolver.sweep())
+    asyncio.run(till.resolver.sweep("psp_a"))
     assert (till.store.state, till.store.status) == ("settled", 201)
 
 
@@ -156,7 +156,7 @@ def test_the_resolver_believes_only_the_psp(said: Outcome, state: str) -> None:
     till = Till(ScriptedPsp("psp_a", U, U), ScriptedPsp("psp_b"))
     till.take()
     till.a.answers["void"] = said
-    asyncio.run(till.resolver.sweep())
+    asyncio.run(till.resolver.sweep("psp_a"))
     assert till.store.state == state
 
 
@@ -166,8 +166,50 @@ def test_the_resolver_leaves_a_payment_alone_whose_client_waits() -> None:
     assert till.store.payment is not None
     till.cashier.in_flight.add(till.store.payment.id)
     till.a.asked.clear()
-    asyncio.run(till.resolver.sweep())
+    asyncio.run(till.resolver.sweep("psp_a"))
     assert till.a.asked == []
+
+
+class Heap(MemoryStore):
+    """Many payments in doubt at psp_a, claimed as the table lets them be claimed."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.waiting = [Payment(UUID(int=n), f"k{n}", 7, 500) for n in range(count)]
+        self.ended: list[int] = []
+
+    async def in_doubt(self, _: str, limit: int) -> list[Payment]:
+        claimed, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        return claimed
+
+    async def attempts(self, payment: Payment) -> list[Attempt]:
+        if payment.id.int == 0:
+            raise ConnectionError("the database has gone")
+        await asyncio.sleep(0.01)
+        return [Attempt("psp_a", "unknown")]
+
+    async def fail(self, payment: Payment, *_: Any) -> bool:
+        self.ended.append(payment.id.int)
+        return True
+
+
+def test_an_inquiry_that_fails_ends_none_of_those_beside_it() -> None:
+    till = Till(ScriptedPsp("psp_a", U, V), ScriptedPsp("psp_b"), Heap(3))
+
+    async def sweep() -> list[int]:
+        with pytest.raises(ConnectionError):
+            await till.resolver.sweep("psp_a")
+        return till.store.ended  # type: ignore[attr-defined,no-any-return]
+
+    assert asyncio.run(sweep()) == [1, 2]
+
+
+def test_a_sweep_asks_about_all_whose_turn_has_come() -> None:
+    heap = Heap(3 * CONCURRENT)
+    heap.waiting = heap.waiting[1:]
+    till = Till(ScriptedPsp("psp_a", U, V), ScriptedPsp("psp_b"), heap)
+    asyncio.run(till.resolver.sweep("psp_a"))
+    assert len(heap.ended) == 3 * CONCURRENT - 1
 
 
 def test_a_key_is_answered_as_before_or_refused() -> None:

@@ -198,7 +198,7 @@ class RefundShelf:
         self.events += new
         return new
 
-    async def due(self) -> list[Refund]:
+    async def due(self, _: str) -> list[Refund]:
         self._admit()
         return [self.refund] if self.refund is not None and self.refund.state == "pending" else []
 
@@ -239,7 +239,7 @@ def test_a_refund_without_an_answer_is_pending_and_the_worker_s() -> None:
     assert psp.asked == 1, "who asks again only hears how it stands"
     psp.gives = True
     for _ in range(2):
-        asyncio.run(refunds.sweep())
+        asyncio.run(refunds.sweep("psp_a"))
     assert (psp.asked, shelf.events, ask(refunds).status) == (2, 1, 201)
 
 
@@ -260,11 +260,11 @@ def test_in_a_lockdown_no_refund_begins_and_the_worker_waits() -> None:
     shelf.gate = None
     ask(refunds)
     shelf.gate, psp.gives = lockdown(), True
-    asyncio.run(refunds.sweep())
+    asyncio.run(refunds.sweep("psp_a"))
     assert ask(refunds).status == 202, "it was asked for before: that is said, not refused"
     assert psp.asked == 1
     shelf.gate = None
-    asyncio.run(refunds.sweep())
+    asyncio.run(refunds.sweep("psp_a"))
     assert shelf.events == 1
 
 
@@ -278,7 +278,7 @@ class Queue(RefundShelf):
     async def done(self, _: Refund) -> bool:
         return True
 
-    async def fetch(self, _: str, limit: int) -> list[dict[str, Any]]:
+    async def fetch(self, _: str, psp: str, limit: int) -> list[dict[str, Any]]:
         self._admit()
         admitted, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return [
@@ -286,8 +286,8 @@ class Queue(RefundShelf):
             for r in admitted
         ]
 
-    async def due(self) -> list[Refund]:
-        return await RefundStore(self, self, []).due()  # type: ignore[arg-type]
+    async def due(self, psp: str) -> list[Refund]:
+        return await RefundStore(self, self, []).due(psp)  # type: ignore[arg-type]
 
 
 class SlowPsp(RefundingPsp):
@@ -312,10 +312,10 @@ class SlowPsp(RefundingPsp):
 def test_a_lockdown_stops_all_but_the_refunds_that_are_under_way() -> None:
     queue = Queue(3 * CONCURRENT)
     psp = SlowPsp(queue, locks=True)
-    asyncio.run(desk(queue, psp).sweep())
+    asyncio.run(desk(queue, psp).sweep("psp_a"))
     assert psp.asked == CONCURRENT
     queue.gate, psp.locks = None, False
-    asyncio.run(desk(queue, psp).sweep())
+    asyncio.run(desk(queue, psp).sweep("psp_a"))
     assert psp.asked == 3 * CONCURRENT, "one sweep tries all"
 
 
@@ -325,7 +325,7 @@ def test_a_sweep_that_fails_leaves_no_call_running() -> None:
 
     async def sweep() -> int:
         with pytest.raises(RuntimeError, match="no such route"):
-            await desk(queue, psp).sweep()
+            await desk(queue, psp).sweep("psp_a")
         return psp.ended
 
     assert asyncio.run(sweep()) == 2

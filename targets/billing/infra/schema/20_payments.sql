@@ -13,8 +13,10 @@ create table payments.payment (
   epoch bigint not null,                   -- of the mode under which it was admitted
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  finished_at timestamptz);
-create index on payments.payment (updated_at) where state in ('pending', 'unknown');
+  finished_at timestamptz,
+  inquiries int not null default 0,        -- made by the resolver
+  next_inquiry_at timestamptz);            -- while it is pending or unknown; null in channels without a PSP
+create index on payments.payment (next_inquiry_at) where state in ('pending', 'unknown');
 create table payments.idempotency_key (
   key text primary key,
   fingerprint text not null,               -- hash of the payload

@@ -18,9 +18,8 @@ from billing.common import (
 )
 from billing.common.database import CommitInDoubt, is_infrastructure
 from billing.payments.psp import Outcome, Psp
-from billing.payments.store import Known, Order, Payment, PaymentStore
+from billing.payments.store import IDLE_S, Known, Order, Payment, PaymentStore
 
-IDLE_S = 5.0  # a pending payment untouched for so long has lost its process
 VOID_WAIT_S = 1.0
 
 

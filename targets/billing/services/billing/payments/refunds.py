@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid4, uuid5
 
 from billing.common import (
@@ -27,11 +28,13 @@ from billing.common import (
 )
 from billing.payments.cashier import Conclusion
 from billing.payments.psp import Psp
-from billing.payments.rounds import all_ended
+from billing.payments.rounds import until_few
 from billing.payments.store import PAYMENT, Payment, event_fields, payment_of
 
 EVERY_S = 1.0
-CONCURRENT = 8  # asked for at once, and admitted at once: none waits with a leave that a lockdown has ended
+CONCURRENT = (
+    8  # of one PSP, asked for and admitted at once: none waits with a leave that a lockdown has ended
+)
 FIRST_TRY_S = 2.5  # so long the request itself may take; then the refund is the worker's
 
 # Top-ups only: to refund the payment of an invoice would leave the invoice paid.
@@ -58,8 +61,9 @@ select count(*) from r"""
 # Whose turn has come, by leave of the gate; the pauses grow to 4 s.
 _DUE = f"""
 with gate as materialized (select public.admit('money') as epoch),
-     due as (select id from refund, gate where state = 'pending' and next_try_at <= clock_timestamp()
-             order by next_try_at limit $1 for update of refund skip locked)
+     due as (select id from refund, gate
+             where state = 'pending' and psp = $1 and next_try_at <= clock_timestamp()
+             order by next_try_at limit $2 for update of refund skip locked)
 update refund r set epoch = gate.epoch, tries = r.tries + 1,
        next_try_at = clock_timestamp() + (1 - random() / 2) * interval '0.5 s' * 2 ^ least(r.tries, 3)
 from gate, due, payment p where r.id = due.id and p.id = r.payment_id
@@ -111,13 +115,13 @@ class RefundStore:
         self._outbox.wake()
         return bool(done)
 
-    async def due(self) -> list[Refund]:
-        """Refunds whose turn it is, each for one try: up to CONCURRENT, those that waited longest."""
-        return [_refund(row) for row in await self._database.fetch(_DUE, CONCURRENT)]
+    async def due(self, psp: str) -> list[Refund]:
+        """A PSP's refunds whose turn it is, each for one try: up to CONCURRENT, those that waited longest."""
+        return [_refund(row) for row in await self._database.fetch(_DUE, psp, CONCURRENT)]
 
 
 class Refunds:
-    """``refund`` serves a request, ``run`` is the worker."""
+    """``refund`` serves a request; ``run`` is the worker of one PSP: a silent one keeps no other waiting."""
 
     def __init__(self, store: RefundStore, psps: Mapping[str, Psp], metrics: Metrics, log: Log) -> None:
         self._store = store
@@ -180,21 +184,20 @@ class Refunds:
         if await self._store.done(refund):
             self._metrics.add("refunds.done")
 
-    async def run(self) -> None:
-        """Refunds left pending, by this incarnation or another."""
+    async def run(self, psp: str) -> None:
+        """A PSP's refunds left pending, by this incarnation or another."""
         while True:
             await asyncio.sleep(EVERY_S)
-            await self.sweep()
+            await self.sweep(psp)
 
-    async def sweep(self) -> None:
-        """Tries of the refunds whose turn has come, until few are left; none in a lockdown."""
-        while len(await self._round()) == CONCURRENT:
-            pass
+    async def sweep(self, psp: str) -> None:
+        """Tries of a PSP's refunds whose turn has come, until few are left; none in a lockdown."""
+        await until_few(partial(self._admitted, psp), self.attempt, CONCURRENT)
 
-    async def _round(self) -> Sequence[Refund]:
-        """One try for each of those admitted together, and who they were."""
+    async def _admitted(self, psp: str) -> Sequence[Refund]:
+        """Those of a PSP whose turn has come; none in a lockdown."""
         try:
-            due = await self._store.due()
+            due = await self._store.due(psp)
         except Exception as error:
             if not is_lockdown(error):
                 raise
@@ -203,7 +206,6 @@ class Refunds:
             self._suspended = True
             return ()
         self._suspended = False
-        await all_ended(self.attempt(refund) for refund in due)
         return due
 
 

@@ -7,22 +7,24 @@ which a dead incarnation left behind.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
-from uuid import UUID
+from functools import partial
 
-from billing.common import Log, Metrics, backoff_s
-from billing.payments.cashier import IDLE_S, Cashier
+from billing.common import Log, Metrics
+from billing.payments.cashier import Cashier
 from billing.payments.psp import Outcome, Psp
+from billing.payments.rounds import until_few
 from billing.payments.store import Payment, PaymentStore
 
 EVERY_S = 0.5
-BATCH = 500
-CONCURRENT = 8
+CONCURRENT = 8  # inquiries at one PSP
 
 
 class Resolver:
-    """Asks each provider that may hold a payment's money to void it unless it was captured."""
+    """Asks each provider that may hold a payment's money to void it unless it was captured.
+
+    ``run`` is the worker of one provider: a silent one keeps no other waiting.
+    """
 
     def __init__(
         self,
@@ -37,34 +39,19 @@ class Resolver:
         self._psps = psps
         self._metrics = metrics
         self._log = log
-        self._tries: dict[UUID, tuple[int, float]] = {}  # inquiries made, monotonic time of the next
-        self._places = asyncio.Semaphore(CONCURRENT)
 
-    async def run(self) -> None:
+    async def run(self, psp: str) -> None:
         while True:
-            await self.sweep()
+            await self.sweep(psp)
             await asyncio.sleep(EVERY_S)
 
-    async def sweep(self) -> None:
-        """One inquiry for each payment in doubt whose turn has come."""
-        doubtful = await self._store.in_doubt(idle_s=IDLE_S, limit=BATCH)
-        self._tries = {p.id: self._tries[p.id] for p in doubtful if p.id in self._tries}
-        now = time.monotonic()
-        due = [
-            payment
-            for payment in doubtful
-            if payment.id not in self._cashier.in_flight and self._tries.get(payment.id, (0, 0))[1] <= now
-        ]
-        await asyncio.gather(*(self._attend(payment) for payment in due))
+    async def sweep(self, psp: str) -> None:
+        """One inquiry for each payment in doubt at this provider whose turn has come."""
+        await until_few(partial(self._store.in_doubt, psp, CONCURRENT), self._attend, CONCURRENT)
 
     async def _attend(self, payment: Payment) -> None:
-        async with self._places:
-            if await self.resolve(payment):
-                self._tries.pop(payment.id, None)
-                return
-        count = self._tries.get(payment.id, (0, 0))[0] + 1
-        pause_s = 0.25 + backoff_s(count, base_s=0.25, cap_s=2.0)
-        self._tries[payment.id] = (count, time.monotonic() + pause_s)
+        if payment.id not in self._cashier.in_flight:
+            await self.resolve(payment)
 
     async def resolve(self, payment: Payment) -> bool:
         """Settle or fail a payment by what its providers say. False when one of them does not say."""

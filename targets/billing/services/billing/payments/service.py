@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -157,8 +158,8 @@ def main() -> None:
     service.app.add_routes(Payments(store, cashier, vouchers, agents, refunds, callbacks).routes())
     for psp in psps:
         service.background(f"watch {psp.name}", psp.watch)
-    service.background("resolver", resolver.run)
-    service.background("refunds", refunds.run)
+        service.background(f"resolver {psp.name}", partial(resolver.run, psp.name))
+        service.background(f"refunds {psp.name}", partial(refunds.run, psp.name))
     service.background("call-backs", callbacks.run)
     service.background("reconciliation", reconciliation(service, PSPS).run)
     service.run()

@@ -14,6 +14,8 @@ from uuid import UUID, uuid5
 
 from billing.common import Database, Outbox, Record, after_a_write, event_json
 
+IDLE_S = 5.0  # a pending payment untouched for so long has lost its process
+
 
 @dataclass(frozen=True)
 class Order:
@@ -55,12 +57,14 @@ class Attempt:
     state: str
 
 
-_OPEN = """
+_OPEN = f"""
 with gate as materialized (select public.admit('money') as epoch),
      k as (insert into idempotency_key (key, fingerprint, payment_id) select $1, $2, $3::uuid from gate
            on conflict do nothing returning key),
-     p as (insert into payment (id, key, subscriber, amount_minor, kind, invoice_id, state, epoch)
-           select $3::uuid, key, $4::bigint, $5::bigint, $7::text, $8::uuid, 'pending', epoch from k, gate),
+     p as (insert into payment (id, key, subscriber, amount_minor, kind, invoice_id, state, epoch,
+                                next_inquiry_at)
+           select $3::uuid, key, $4::bigint, $5::bigint, $7::text, $8::uuid, 'pending', epoch,
+                  clock_timestamp() + interval '{IDLE_S} s' from k, gate),
      a as (insert into psp_attempt (payment_id, psp, state, epoch)
            select $3::uuid, $6::text, 'open', epoch from k, gate)
 select count(*) from k"""
@@ -97,7 +101,8 @@ with p as (update payment set state = 'failed', failure = $2, updated_at = clock
 select count(*) from p"""
 
 _DOUBT = """
-with p as (update payment set state = 'unknown', updated_at = clock_timestamp()
+with p as (update payment set state = 'unknown', updated_at = clock_timestamp(),
+                  next_inquiry_at = clock_timestamp()
            where id = $1 and state = 'pending' returning id)
 update psp_attempt set state = 'unknown', updated_at = clock_timestamp()
 from p where payment_id = p.id and psp_attempt.state = 'open'"""
@@ -106,9 +111,10 @@ _VOIDED = """
 update psp_attempt set state = 'void', updated_at = clock_timestamp()
 where payment_id = $1 and psp = $2 and state in ('open', 'unknown')"""
 
-_FAIL_OVER = """
+_FAIL_OVER = f"""
 with gate as materialized (select public.admit('money') as epoch),
-     p as (update payment set updated_at = clock_timestamp() from gate
+     p as (update payment set updated_at = clock_timestamp(),
+                  next_inquiry_at = clock_timestamp() + interval '{IDLE_S} s' from gate
            where id = $1 and state in ('pending', 'unknown') returning id, gate.epoch),
      v as (update psp_attempt set state = 'void', updated_at = clock_timestamp()
            from p where payment_id = p.id and psp = $2 and psp_attempt.state in ('open', 'unknown')),
@@ -116,12 +122,19 @@ with gate as materialized (select public.admit('money') as epoch),
            on conflict do nothing)
 select count(*) from p"""
 
-# In doubt: what this process, or another, has let go of; and what a dead incarnation left behind.
+# In doubt: what this process, or another, has let go of; and what a dead incarnation left behind. Each is
+# a matter of the PSP that has not said yet what it holds (of any, where all have). Those asked about least
+# come first: what cannot be resolved keeps nothing from its first inquiry. The pauses grow to 2 s.
 _IN_DOUBT = f"""
-select {PAYMENT} from payment p
-where state = 'unknown'
-   or (state = 'pending' and updated_at < clock_timestamp() - make_interval(secs => $1))
-order by updated_at limit $2"""
+with due as (
+  select id from payment p
+  where state in ('pending', 'unknown') and next_inquiry_at <= clock_timestamp()
+    and coalesce((select a.psp from psp_attempt a where a.payment_id = p.id and a.state in ('open', 'unknown')
+                  order by a.id limit 1), $1) = $1
+  order by inquiries, next_inquiry_at limit $2 for update skip locked)
+update payment p set inquiries = p.inquiries + 1,
+       next_inquiry_at = clock_timestamp() + (1 - random() / 2) * interval '0.5 s' * 2 ^ least(p.inquiries, 2)
+from due where p.id = due.id returning {PAYMENT}"""
 
 
 _FIND = f"select {PAYMENT}, p.state from payment p where p.id = $1"
@@ -210,8 +223,9 @@ class PaymentStore:
         """One attempt is void, the next one opened. False when the payment is finished. Asks the gate."""
         return bool(await self._database.fetchval(_FAIL_OVER, payment.id, void_at, then_at, attempts=2))
 
-    async def in_doubt(self, *, idle_s: float, limit: int) -> list[Payment]:
-        return [payment_of(row) for row in await self._database.fetch(_IN_DOUBT, idle_s, limit)]
+    async def in_doubt(self, psp: str, limit: int) -> list[Payment]:
+        """Payments that this PSP must be asked about now, each for one inquiry."""
+        return [payment_of(row) for row in await self._database.fetch(_IN_DOUBT, psp, limit)]
 
     async def attempts(self, payment: Payment) -> Sequence[Attempt]:
         rows = await self._database.fetch(
