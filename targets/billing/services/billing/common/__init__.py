@@ -60,7 +60,7 @@ from billing.common.asked import (
 )
 from billing.common.backoff import RetryBudget, backoff_s
 from billing.common.bell import Bell
-from billing.common.consumer import Consumer, Event
+from billing.common.consumer import UNHURRIED_S, Consumer, Event
 from billing.common.database import (
     CommitInDoubt,
     Database,
@@ -81,6 +81,7 @@ from billing.common.settings import Settings
 
 __all__ = [
     "PERIOD",
+    "UNHURRIED_S",
     "Answer",
     "Bell",
     "CallFailed",

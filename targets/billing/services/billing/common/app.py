@@ -90,8 +90,10 @@ class Service:
         self.on_close(client.close)
         return client
 
-    def consume(self, subjects: Sequence[str], handle: Handler, *, batch: int = 64) -> Consumer:
-        """A durable consumer, named after the service."""
+    def consume(
+        self, subjects: Sequence[str], handle: Handler, *, batch: int = 64, gather_s: float = 0.0
+    ) -> Consumer:
+        """A durable consumer, named after the service. ``gather_s``: so long may events wait for more."""
         consumer = Consumer(
             self.name,
             subjects,
@@ -101,6 +103,7 @@ class Service:
             metrics=self.metrics,
             log=self.log,
             batch=batch,
+            gather_s=gather_s,
         )
         self._consumers.append(consumer)
         return consumer

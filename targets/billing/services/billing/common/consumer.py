@@ -31,6 +31,9 @@ MAX_ATTEMPTS = 8
 ACK_WAIT_S = 6.0  # so long may a crash delay what was in hand
 PULL_EXPIRES_S = 5.0
 ERROR_PAUSE_S = 0.5
+# For ``gather_s``, where nobody waits for the effect: a transaction costs its round trips and a commit on
+# two disks, however few events it serves.
+UNHURRIED_S = 0.25
 
 T = TypeVar("T")
 
@@ -105,7 +108,11 @@ class Consumer:
         metrics: Metrics,
         log: Log,
         batch: int = 64,
+        gather_s: float = 0.0,
     ) -> None:
+        """``gather_s``: so long may events wait for more, that one transaction serves them all; while there
+        are full batches they do not.
+        """
         self.name = name
         self._subjects = tuple(subjects)
         self._handle = handle
@@ -114,6 +121,7 @@ class Consumer:
         self._metrics = metrics
         self._log = log
         self._batch = batch
+        self._gather_s = gather_s
         self._failures: Counter[int] = Counter()  # per stream sequence, in this incarnation
         self._stopping = asyncio.Event()
 
@@ -133,6 +141,8 @@ class Consumer:
                         messages = await pull.next(self._batch, self._stopping)
                         if messages:
                             await self.work(messages)
+                        if self._gather_s and len(messages) < self._batch:
+                            await unless(self._stopping, asyncio.sleep(self._gather_s))
                 finally:
                     await pull.close()
             except BROKER_FAILURES as error:

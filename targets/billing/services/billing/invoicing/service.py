@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from billing.common import Limits, Problem, Service, after_a_write, path_period, query_number
+from billing.common import UNHURRIED_S, Limits, Problem, Service, after_a_write, path_period, query_number
 from billing.invoicing.billing_run import BillingRuns
 from billing.invoicing.compensation import Compensation
 from billing.invoicing.dunning import FROZEN_BY, Dunning
@@ -64,6 +64,7 @@ def main() -> None:
     service.consume(
         ["cdr.rated", "cdr.reversed", "payment.settled", "notice.delivered", "ops.outage.ended"],
         inflow.handle,
+        gather_s=UNHURRIED_S,
     )
     service.background("billing run", runs.run)
     service.background("dunning", Dunning(database, outbox, rules, metrics, log).run)

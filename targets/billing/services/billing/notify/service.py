@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from billing.common import Event, Limits, Service, Session, query_number
+from billing.common import UNHURRIED_S, Event, Limits, Service, Session, query_number
 from billing.notify.campaigns import Campaigns
 from billing.notify.delivery import Delivery
 from billing.notify.message import message_for, recipient_of
@@ -76,6 +76,7 @@ def main() -> None:
             "compensation.granted",
         ],
         notify.take,
+        gather_s=UNHURRIED_S,
     )
     service.background("delivery", delivery.run)
     service.background("reconciliation", reconciliation(service).run)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from billing.common import Limits, Problem, Service, after_a_write, json_object, path_period
+from billing.common import UNHURRIED_S, Limits, Problem, Service, after_a_write, json_object, path_period
 from billing.roaming.inbound import keep_visitors_usage, receive_file
 from billing.roaming.netting import Netting
 from billing.roaming.reconciliation import reconciliation
@@ -88,7 +88,7 @@ def main() -> None:
             web.get("/tap/out", roaming.tap_out),
         ]
     )
-    service.consume(["cdr.roaming"], keep_visitors_usage)
+    service.consume(["cdr.roaming"], keep_visitors_usage, gather_s=UNHURRIED_S)
     service.background("settlement", settlements.run)
     for name in CURRENCIES:
         service.background(f"reports to {name}", partial(reports.serve, name))
