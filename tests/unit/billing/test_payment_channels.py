@@ -178,18 +178,21 @@ class RefundShelf:
         if self.gate is not None:
             raise self.gate
 
-    async def ask(self, payment_id: UUID, key: str) -> bool:
+    async def ask(self, payment_id: UUID, key: str) -> Refund | None:
         self._admit()
         if self.refund is not None or not self.refundable:
-            return False
+            return None
         self.refund = replace(REFUND, key=key)
-        return True
+        return self.refund
 
     async def of_payment(self, _: UUID) -> Refund | None:
         return self.refund
 
     async def of_key(self, key: str) -> Refund | None:
         return None
+
+    async def is_payment(self, payment_id: UUID) -> bool:
+        return payment_id == PAYMENT.id
 
     async def done(self, refund: Refund) -> bool:
         assert self.refund is not None
@@ -246,8 +249,11 @@ def test_a_refund_without_an_answer_is_pending_and_the_worker_s() -> None:
 def test_what_no_provider_holds_cannot_be_given_back() -> None:
     shelf = RefundShelf()
     shelf.refundable = False
+    refunds = desk(shelf, RefundingPsp(gives=True))
     with pytest.raises(Problem, match="422"):
-        ask(desk(shelf, RefundingPsp(gives=True)))
+        ask(refunds)
+    with pytest.raises(Problem, match="404"):
+        asyncio.run(refunds.refund(UUID(int=99), "r"))
 
 
 def test_in_a_lockdown_no_refund_begins_and_the_worker_waits() -> None:

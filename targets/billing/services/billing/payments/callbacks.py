@@ -29,7 +29,7 @@ SIGNATURE = "X-Signature"
 Told = Literal["captured", "voided", "refunded"]
 Bearing = Literal["settle", "close", "refunded", "known", "contradicts"]
 
-GATHER_S = 0.04  # a PSP can wait, and a commit for each would be one for every payment
+GATHER_S = 0.1  # a PSP can wait, and a commit for each would be one for every payment
 BATCH = 200
 
 # Kept, and in the same round trip what we know of each payment, by the place in the batch.

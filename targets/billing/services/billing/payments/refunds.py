@@ -37,19 +37,21 @@ CONCURRENT = (
 )
 FIRST_TRY_S = 2.5  # so long the request itself may take; then the refund is the worker's
 
-# Top-ups only: to refund the payment of an invoice would leave the invoice paid.
-_ASK = """
-with gate as materialized (select public.admit('money') as epoch)
-insert into refund (id, key, payment_id, amount_minor, psp, state, epoch, next_try_at)
-select $1::uuid, $2, p.id, p.amount_minor, p.psp, 'pending', gate.epoch,
-       clock_timestamp() + make_interval(secs => $5)
-from gate, payment p where p.id = $3 and p.kind = 'topup' and p.state = 'settled'
-  and p.psp = any($4::text[])
-on conflict do nothing returning id"""
+_FIELDS = f"r.id as refund_id, r.key as refund_key, r.psp, r.state, {PAYMENT}"
+_OF = f"select {_FIELDS} from refund r join payment p on p.id = r.payment_id"
 
-_OF = f"""
-select r.id as refund_id, r.key as refund_key, r.psp, r.state, {PAYMENT}
-from refund r join payment p on p.id = r.payment_id"""
+_IS_PAYMENT = "select exists (select from payment where id = $1)"
+
+# Top-ups only: to refund the payment of an invoice would leave the invoice paid.
+_ASK = f"""
+with gate as materialized (select public.admit('money') as epoch),
+     r as (insert into refund (id, key, payment_id, amount_minor, psp, state, epoch, next_try_at)
+           select $1::uuid, $2, p.id, p.amount_minor, p.psp, 'pending', gate.epoch,
+                  clock_timestamp() + make_interval(secs => $5)
+           from gate, payment p where p.id = $3 and p.kind = 'topup' and p.state = 'settled'
+             and p.psp = any($4::text[])
+           on conflict do nothing returning *)
+select {_FIELDS} from r join payment p on p.id = r.payment_id"""
 
 _DONE = """
 with r as (update refund set state = 'done', done_at = clock_timestamp()
@@ -67,7 +69,7 @@ with gate as materialized (select public.admit('money') as epoch),
 update refund r set epoch = gate.epoch, tries = r.tries + 1,
        next_try_at = clock_timestamp() + (1 - random() / 2) * interval '0.5 s' * 2 ^ least(r.tries, 3)
 from gate, due, payment p where r.id = due.id and p.id = r.payment_id
-returning r.id as refund_id, r.key as refund_key, r.psp, r.state, {PAYMENT}"""
+returning {_FIELDS}"""
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,20 @@ class RefundStore:
         self._outbox = outbox
         self._psps = list(psps)
 
-    async def ask(self, payment_id: UUID, key: str) -> bool:
-        """Store a new refund. False when there is one, or the payment is no top-up a PSP holds."""
-        refund_id = uuid4()
-        created = await self._database.fetchval(
-            _ASK, refund_id, key, payment_id, self._psps, FIRST_TRY_S, attempts=2
+    async def ask(self, payment_id: UUID, key: str) -> Refund | None:
+        """Store a new refund. None when there is one, or the payment is no top-up a PSP holds."""
+        row = await self._database.fetchrow(
+            _ASK, uuid4(), key, payment_id, self._psps, FIRST_TRY_S, attempts=2
         )
-        return created is not None
+        return None if row is None else _refund(row)
 
     async def of_payment(self, payment_id: UUID) -> Refund | None:
         row = await self._database.fetchrow(f"{_OF} where p.id = $1", payment_id, attempts=2)
         return None if row is None else _refund(row)
+
+    async def is_payment(self, payment_id: UUID) -> bool:
+        known: bool = await self._database.fetchval(_IS_PAYMENT, payment_id, attempts=2)
+        return known
 
     async def of_key(self, key: str) -> Refund | None:
         row = await self._database.fetchrow(f"{_OF} where r.key = $1", key, attempts=2)
@@ -131,7 +136,7 @@ class Refunds:
         self._suspended = False
 
     async def refund(self, payment_id: UUID, key: str) -> Conclusion:
-        """Give a payment back, or say how far that has come. Raises Problem 422."""
+        """Give a payment back, or say how far that has come. Raises Problem 404 or 422."""
         try:
             created = await self._store.ask(payment_id, key)
         except Exception as error:
@@ -142,20 +147,24 @@ class Refunds:
             if known is None or known.key != key:
                 raise
             return _answer(known, known.state)
-        with after_a_write():
-            known = await self._store.of_payment(payment_id)
-            if known is None or known.key != key:
-                raise await self._refusal(known, key)
-        if not created:
-            return _answer(known, known.state)
+        if created is None:
+            with after_a_write():
+                return await self._asked_before(payment_id, key)
         self._metrics.add("refunds.opened")
-        return _answer(known, "done" if await self._try_at_once(known) else "pending")
+        return _answer(created, "done" if await self._try_at_once(created) else "pending")
 
-    async def _refusal(self, known: Refund | None, key: str) -> Problem:
-        if known is None and await self._store.of_key(key) is not None:
-            return key_reused(key)
-        why = "it is given back under another key" if known else "it is no settled top-up by a provider"
-        return Problem(422, "not refundable", why)
+    async def _asked_before(self, payment_id: UUID, key: str) -> Conclusion:
+        """How far it has come, for who asked for it. Raises Problem 404 or 422."""
+        known = await self._store.of_payment(payment_id)
+        if known is not None and known.key == key:
+            return _answer(known, known.state)
+        if known is not None:
+            raise Problem(422, "not refundable", "it is given back under another key")
+        if await self._store.of_key(key) is not None:
+            raise key_reused(key)
+        if not await self._store.is_payment(payment_id):
+            raise Problem(404, "no such payment", str(payment_id))
+        raise Problem(422, "not refundable", "it is no settled top-up by a provider")
 
     async def of(self, payment_id: UUID) -> Refund | None:
         """The refund of a payment, where one was asked for."""

@@ -97,8 +97,7 @@ class Payments:
 
     async def refund(self, request: web.Request) -> web.Response:
         key = require_key(request)
-        payment, _ = await self._found(request)
-        return _response(await self._refunds.refund(payment.id, key))
+        return _response(await self._refunds.refund(_uuid(request, "payment"), key))
 
     async def refund_state(self, request: web.Request) -> web.Response:
         payment, _ = await self._found(request)
