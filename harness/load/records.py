@@ -45,6 +45,26 @@ def read(path: Path) -> pa.Table:
     return pa.Table.from_batches(batches, SCHEMA).sort_by("seq")
 
 
+class Growing:
+    """A record file that is still being written: what was read once is not read again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._end = 0
+        self._batches: list[pa.RecordBatch] = []
+
+    def table(self) -> pa.Table:
+        """All whole rows so far, in the order in which they were written.
+
+        Raises EnvironmentBroken when the file is damaged.
+        """
+        new = list(_rows(self._path, self._end))
+        if new:
+            self._end = new[-1][1]
+            self._batches.append(_batch([row for row, _ in new], self._path))
+        return pa.Table.from_batches(self._batches, SCHEMA)
+
+
 def unfinished_bytes(path: Path) -> int:
     """The length of the row at the end that was not written whole; 0 when all is well."""
     end = 0
@@ -70,13 +90,14 @@ def write_parquet(operations_file: Path, parquet: Path) -> int:
     return int(table.num_rows)
 
 
-def _rows(path: Path) -> Iterator[tuple[tuple[Any, ...], int]]:
-    """Each whole row with the place in the file where it ends."""
+def _rows(path: Path, start: int = 0) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """Each whole row from byte ``start`` on, with the place in the file where it ends."""
     if not path.exists():
         return
     with path.open("rb") as source:
+        source.seek(start)
         unpacker = msgpack.Unpacker(source, use_list=False)
-        end = 0
+        end = start
         while True:
             try:
                 row = unpacker.unpack()
@@ -86,7 +107,7 @@ def _rows(path: Path) -> Iterator[tuple[tuple[Any, ...], int]]:
                 raise EnvironmentBroken(f"{path}: no row can be read at byte {end}: {error}") from error
             if not isinstance(row, tuple) or len(row) != len(OPERATION_COLUMNS):
                 raise EnvironmentBroken(f"{path}: at byte {end} stands {str(row)[:80]}, not a row")
-            end = unpacker.tell()
+            end = start + unpacker.tell()
             yield row, end
 
 

@@ -21,15 +21,15 @@ from harness.evidence.model import FaultRecord, JobRecord, Proof, Timeline
 from harness.fault.base import Context
 from harness.fault.carry_out import HealingLog, carry_out
 from harness.fault.registry import make_fault
-from harness.load import records
 from harness.load.driver import LiveSecond, LoadDriver
+from harness.load.records import Growing
 from harness.plan import Plan, PlannedFault, PlannedJob
 from harness.run.database import Asker
 from harness.run.jobs import run_job
 
 MOMENT_POLL_S = 0.01
 LOOP_S = 0.1
-ASK_AGAIN_NS = 1_000_000_000  # the recorded operations are read and measured anew each time
+ASK_AGAIN_NS = 1_000_000_000  # all recorded operations are measured anew each time
 RECORDED_S = 2.0
 JOBS_END_S = 2.0  # a job's call that is under way when the run stops
 CLOCKS_DIFFER_NS = 1_000_000_000  # the generator's clock is monotonic, ours may be set
@@ -90,6 +90,7 @@ class Conductor:
         self._context = context
         self._journal = journal
         self._driver = driver
+        self._recorded = Growing(driver.operations_file)
         self._tell = tell
         self._look = look
         self._give_up = give_up
@@ -203,9 +204,8 @@ class Conductor:
         """After recovery and the time asked for, or when there is no hope left for it to come in time."""
         so_far = self._so_far(done)
         assert so_far.last_healing_ns is not None
-        recovered_ns = recovered_so_far(
-            records.read(self._driver.operations_file), self._context.spec.functions, so_far, now_ns
-        )
+        functions = self._context.spec.functions
+        recovered_ns = recovered_so_far(self._recorded.table(), functions, so_far, now_ns)
         if recovered_ns is not None and done.recovered_ns is None and self._plan.faults:
             took_s = (recovered_ns - so_far.last_healing_ns) / 1e9
             self._tell.phase("recovered", f"after {took_s:.1f} s")

@@ -93,6 +93,24 @@ def test_an_unfinished_row_at_the_end_is_left_out(tmp_path: Path, cut: int) -> N
     assert records.unfinished_bytes(file) == whole - cut - whole * 2 // 3
 
 
+def test_a_growing_file_is_read_on_from_its_last_whole_row(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    for seq in range(1, 6):
+        recording.recorder.append(row(seq))
+    recording.close()
+    whole = recording.files.operations.read_bytes()
+    file = tmp_path / "growing"
+    growing = records.Growing(file)
+    assert growing.table().num_rows == 0
+    for length in (10, 10, len(whole) // 2, len(whole) - 1, len(whole), len(whole)):
+        file.write_bytes(whole[:length])
+        assert growing.table()["seq"].to_pylist() == list(range(1, 5 * length // len(whole) + 1))
+    assert growing.table().equals(records.read(file))
+    file.write_bytes(whole + bytes([0xC1]))
+    with pytest.raises(EnvironmentBroken, match=f"no row can be read at byte {len(whole)}"):
+        growing.table()
+
+
 def test_damage_is_an_error_not_a_shorter_history(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
     for seq in (1, 2, 3):
