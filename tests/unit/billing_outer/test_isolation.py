@@ -1,4 +1,6 @@
-"""AV3 says thrice what each function needs, to apply, to count and to judge: the same, of real functions."""
+"""AV3 says thrice what each function needs, to apply, to count and to judge: the same, of real functions.
+AV4 says thrice what is due while a provider is cut off.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +20,11 @@ def test_what_is_judged_is_what_is_counted() -> None:
     judged = ROW.findall(query)
     assert ROW.findall(when) == ROW.findall(needs) == judged and len(judged) >= 10
     assert {function for function, _ in judged} <= set(load_target(BILLING).functions)
+
+
+def test_what_is_due_at_the_other_provider_is_said_alike() -> None:
+    text = " ".join((BILLING / "invariants" / "AV4.sql").read_text(encoding="utf-8").split())
+    faulted = re.findall(r"with faulted as \( ?(.*? where injected_ns is not null)\)", text)
+    due = re.findall(r"(from operations o join faulted f .*? \+ 5e9\))", text)
+    assert len(faulted) == len(due) == 3
+    assert len(set(faulted)) == len(set(due)) == 1
