@@ -416,7 +416,7 @@ def test_maintenance_refuses_writes_and_waits_for_those_under_way(stack: Stack) 
     finally:
         stack.signal("psp-a", signal.SIGCONT)
     closed = closing.result().json()
-    assert under_way.done() and under_way.result().status_code in (201, 202)
+    assert closed["drained"] and under_way.result(timeout=2).status_code in (201, 202)
     refusal = stack.top_up(1, key())
     assert (refusal.status_code, refusal.headers["Retry-After"]) == (503, "5")
     assert requests.get(f"{edge}/accounts/{SUBSCRIBER}/balance", timeout=5).status_code == 200
