@@ -230,7 +230,8 @@ class RollingRestartParams(Frozen):
 class RollingRestart(Fault[RollingRestartParams]):
     """One service after another is restarted, each when the one before is ready again; ends by itself.
 
-    It halts at one that does not get ready in its time: that fails the proof.
+    It halts at one that does not get ready in its time: that fails the proof. So does a service that has two
+    turns, because a role moved to it: another one has had none then.
     """
 
     name = "rolling_restart"
@@ -302,6 +303,8 @@ class RollingRestart(Fault[RollingRestartParams]):
         missing = self.params.services[len(turns) :]
         if missing:
             told.append((False, f"{', '.join(missing)} had no turn"))
+        turned = [turn["service"] for turn in turns]
+        told += [(False, f"{name} had two turns") for name in dict.fromkeys(turned) if turned.count(name) > 1]
         text = "; ".join(text for _, text in told)
         return Proof(proved=all(proved for proved, _ in told), text=text, observed=dict(self.seen))
 
