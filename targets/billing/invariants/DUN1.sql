@@ -28,7 +28,7 @@ outages as (
   select u.id, u.began_at_ns, u.ended_at_ns, e.created_at_ns as known_ns
   from edge.outage u left join (select payload->>'outage_id' as id, min(created_at_ns) as created_at_ns
                                 from edge.outbox where subject = 'ops.outage.began' group by all) e on e.id = u.id
-  where u.component in ('edge', 'payments', 'invoicing', 'notify')),
+  where u.component in ('payments', 'invoicing', 'notify')),
 modes as (
   select epoch, mode, committed_at_ns as from_ns,
          coalesce(lead(committed_at_ns) over (order by epoch) + grace_ns, 9_000_000_000_000_000_000) as to_ns from edge.mode, rules),

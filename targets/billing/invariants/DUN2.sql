@@ -17,7 +17,7 @@ issued as (
 told as (select event_id, min(at_ns) as told_ns from witness.gateway where event = 'delivered' group by all),
 asked as (select distinct detail->>'invoice_id' as invoice_id from operations where kind = 'invoice_payment'),
 outages as (
-  select began_at_ns, ended_at_ns from edge.outage where component in ('edge', 'payments', 'invoicing', 'notify')),
+  select began_at_ns, ended_at_ns from edge.outage where component in ('payments', 'invoicing', 'notify')),
 disturbed as (
   select max(at_ns) as until_ns from (
     select max(coalesce(healed_ns, load_ended_ns)) as at_ns from faults, timeline

@@ -22,7 +22,7 @@ from billing.invoicing.rules import Rules
 
 NAMESPACE = UUID("3f0c7a52-51c5-4f0f-8f1d-9a7c1be0d6f4")
 # Whose outage keeps a subscriber from paying, or from knowing what to pay.
-FROZEN_BY = ("edge", "payments", "invoicing", "notify")
+FROZEN_BY = ("payments", "invoicing", "notify")
 BATCH = 50
 EVERY_S = 0.5
 BLIND_AFTER_S = 2.0
