@@ -24,7 +24,7 @@ def advice(experiment: Experiment, spec: TargetSpec) -> tuple[str, ...]:
             enough_s = math.ceil(ENOUGH_STEADY / rate_per_s)
             said.append(
                 f"{function} will have about {expected:.0f} operations in steady, and by chance fewer; with "
-                f"fewer than {FEWEST_STEADY} its recovery cannot be judged; steady: {show_duration(enough_s)} "
-                "would do, or a higher rate, or more weight in load.mix"
+                f"fewer than {FEWEST_STEADY} its recovery cannot be judged; "
+                f"steady: {show_duration(enough_s)} would do, or a higher rate, or more weight in load.mix"
             )
     return tuple(said)
