@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from harness.check.recovery import HOLD_NS, recover
-from harness.evidence.model import Timeline
+from harness.evidence.model import LoadPhases
 from harness.evidence.views import add_functions, counted_at
 
 ANSWERED_NS = 1_000_000_000  # what was due so long ago has a row, unless it hangs
@@ -21,17 +21,19 @@ HOLD_S = HOLD_NS / 1e9
 
 
 def recovered_so_far(
-    operations: pa.Table, functions: Mapping[str, Sequence[str]], timeline: Timeline, now_ns: int
+    operations: pa.Table, functions: Mapping[str, Sequence[str]], phases: LoadPhases, now_ns: int
 ) -> int | None:
     """Epoch ns from which service is as it was in steady, or None while that has not shown.
 
     ``operations``: the rows so far, at least their kind, intended_ns, completed_ns and outcome.
-    ``timeline``: up to the last healing (where nothing was broken: up to the end of steady).
+    Where nothing was broken, it is measured from the end of steady.
     """
-    counted = counted_at(timeline.first_injection_ns)
+    counted = counted_at(phases.first_injection_ns)
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.register("recorded", operations)
         connection.execute(f"create view operations as select *, {counted} as counted_ns from recorded")
         add_functions(connection, functions)
-        answered = timeline.model_copy(update={"load_ended_ns": now_ns - ANSWERED_NS})
+        answered = phases.model_copy(
+            update={"last_healing_ns": phases.undisturbed_ns, "load_ended_ns": now_ns - ANSWERED_NS}
+        )
         return recover(connection, answered).overall_ns

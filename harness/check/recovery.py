@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from harness.evidence.model import Timeline
+from harness.evidence.model import LoadPhases
 from harness.experiment.advice import FEWEST_STEADY
 
 CELL_NS = 250_000_000
@@ -111,10 +111,10 @@ def first_hold(functions: Mapping[str, tuple[Baseline, Sequence[Cell]]]) -> int 
     return None
 
 
-def recover(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> Recovery:
+def recover(connection: duckdb.DuckDBPyConnection, phases: LoadPhases) -> Recovery:
     """Recovery from the recorded operations (tables ``operations`` and ``functions``)."""
-    healed_ns, ended_ns = timeline.last_healing_ns, timeline.load_ended_ns
-    bases = baselines(connection, timeline)
+    healed_ns, ended_ns = phases.last_healing_ns, phases.load_ended_ns
+    bases = baselines(connection, phases)
     if healed_ns is None or ended_ns is None or not bases:
         return Recovery(healed_ns, None, {}, judged=False)
     cells = _cells(connection, bases, healed_ns, ended_ns)
@@ -131,9 +131,9 @@ def recover(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> Recove
     )
 
 
-def baselines(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> dict[str, Baseline]:
+def baselines(connection: duckdb.DuckDBPyConnection, phases: LoadPhases) -> dict[str, Baseline]:
     """Steady by function; functions with too little traffic in steady are left out."""
-    start_ns, end_ns = timeline.load_started_ns, timeline.steady_ended_ns
+    start_ns, end_ns = phases.load_started_ns, phases.steady_ended_ns
     rows = connection.execute(
         """
         select f.function, count(*) as due, count(*) filter (outcome = 'ok') as ok,
@@ -145,7 +145,7 @@ def baselines(connection: duckdb.DuckDBPyConnection, timeline: Timeline) -> dict
         {
             "start": start_ns,
             "end": end_ns,
-            "ended": timeline.load_ended_ns or end_ns,
+            "ended": phases.load_ended_ns or end_ns,
             "fewest": FEWEST_STEADY,
         },
     ).fetchall()

@@ -119,16 +119,26 @@ class LoadSummary(Frozen):
     exit_code: int | None = 0
 
 
-class Timeline(Frozen):
-    """The phases as they happened (epoch ns). No fault: fault and healed instants are None."""
+class LoadPhases(Frozen):
+    """The phases of load, as far as they have come (epoch ns). No fault: its two instants are None."""
 
-    deploy_started_ns: int
-    ready_ns: int
     load_started_ns: int
     steady_ended_ns: int
     first_injection_ns: int | None = None
     last_healing_ns: int | None = None
     load_ended_ns: int | None = None
+
+    @property
+    def undisturbed_ns(self) -> int:
+        """Epoch ns of the last healing; where nothing was broken, of the end of steady."""
+        return self.steady_ended_ns if self.last_healing_ns is None else self.last_healing_ns
+
+
+class Timeline(LoadPhases):
+    """The phases of the whole run as they happened (epoch ns)."""
+
+    deploy_started_ns: int
+    ready_ns: int
     settled_ns: int | None = None  # None: work was still pending when settle_within ran out
     collected_ns: int | None = None  # None: not all of the final state could be had
     settle_pending: dict[str, int] = Field(default_factory=dict)

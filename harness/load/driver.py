@@ -19,11 +19,11 @@ from harness.errors import EnvironmentBroken, NotReady
 from harness.evidence.model import LoadSummary
 from harness.load import records
 from harness.load.config import ChildConfig, Folder, write_whole
-from harness.load.figures import KindFigures, LiveSecond
+from harness.load.figures import LiveSecond
 from harness.plan import LoadPlan
 from harness.spawn import Child, Spawner
 
-__all__ = ["KindFigures", "LiveSecond", "LoadDriver"]
+__all__ = ["LiveSecond", "LoadDriver"]
 
 ARM_TIMEOUT_S = 30.0
 LEAD_S = 0.5  # the word to go must be given this long before T0, or longer

@@ -129,7 +129,7 @@ class Engine:
     def _offer(self, arrival: Arrival) -> None:
         tally = self.tally
         tally.scheduled += 1
-        tally.intended[arrival.offset_ns // SECOND_NS][arrival.kind] += 1
+        tally.intended[arrival.offset_ns // SECOND_NS] += 1
         if self._idle:
             _, inbox = self._idle.pop()
             inbox.set((arrival, None))

@@ -18,73 +18,37 @@ SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class KindFigures:
-    """One kind, or all together, in one second. Latencies count from the intended time; None: no answers."""
-
-    intended: int = 0
-    ok: int = 0
-    fail: int = 0
-    unknown: int = 0
-    p50_ms: float | None = None
-    p99_ms: float | None = None
-
-    @property
-    def finished(self) -> int:
-        return self.ok + self.fail + self.unknown
-
-
-@dataclass(frozen=True)
 class LiveSecond:
     """Second number ``second`` of load (from 0), which began at ``at_ns`` (epoch).
 
-    ``in_flight``, ``waiting`` (due, but every user is busy) and ``users`` are as of its end;
-    ``lag_p99_ms`` is that of the operations started in it.
+    ``intended`` operations were due in it, the others ended in it, so or so. Latencies count from the
+    intended time; None: no answers. ``in_flight``, ``waiting`` (due, but every user is busy) and ``users``
+    are as of its end; ``lag_p99_ms`` is that of the operations started in it.
     """
 
     second: int
     at_ns: int
-    all: KindFigures
-    by_kind: Mapping[str, KindFigures]
+    intended: int
+    ok: int
+    fail: int
+    unknown: int
+    p50_ms: float | None
+    p99_ms: float | None
     in_flight: int
     waiting: int
     users: int
     lag_p99_ms: float | None
 
     @property
-    def intended(self) -> int:
-        return self.all.intended
-
-    @property
-    def ok(self) -> int:
-        return self.all.ok
-
-    @property
-    def fail(self) -> int:
-        return self.all.fail
-
-    @property
-    def unknown(self) -> int:
-        return self.all.unknown
-
-    @property
     def finished(self) -> int:
-        return self.all.finished
-
-    @property
-    def p50_ms(self) -> float | None:
-        return self.all.p50_ms
-
-    @property
-    def p99_ms(self) -> float | None:
-        return self.all.p99_ms
+        return self.ok + self.fail + self.unknown
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LiveSecond:
-        by_kind = {kind: KindFigures(**figures) for kind, figures in data["by_kind"].items()}
-        return cls(**{**data, "all": KindFigures(**data["all"]), "by_kind": by_kind})
+        return cls(**data)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
@@ -136,8 +100,8 @@ class Gauges:
 
 @dataclass
 class _Bucket:
-    outcomes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    outcomes: Counter[str] = field(default_factory=Counter)
+    latencies_ms: list[float] = field(default_factory=list)
 
 
 class Meter:
@@ -150,23 +114,21 @@ class Meter:
         self._lags_ms: list[float] = []
         self.lag = LagHistogram()
 
-    def finished(self, kind: str, outcome: Outcome, intended_ns: int, completed_ns: int) -> None:
+    def finished(self, outcome: Outcome, intended_ns: int, completed_ns: int) -> None:
         second = max(self._next, (completed_ns - self._t0_ns) // SECOND_NS)
         bucket = self._buckets[second]
-        bucket.outcomes[kind][outcome] += 1
-        bucket.latencies_ms[kind].append((completed_ns - intended_ns) / 1e6)
+        bucket.outcomes[outcome] += 1
+        bucket.latencies_ms.append((completed_ns - intended_ns) / 1e6)
 
     def started(self, lags_ns: Iterable[int]) -> None:
         for lag_ns in lags_ns:
             self.lag.add(lag_ns)
             self._lags_ms.append(lag_ns / 1e6)
 
-    def freeze(
-        self, now_ns: int, intended: Callable[[int], Mapping[str, int]], gauges: Gauges
-    ) -> list[LiveSecond]:
+    def freeze(self, now_ns: int, intended: Callable[[int], int], gauges: Gauges) -> list[LiveSecond]:
         """The seconds that are over by ``now_ns`` and were not given out before.
 
-        ``intended`` gives the arrivals by kind of a second that is over.
+        ``intended`` gives the number of arrivals of a second that is over.
         """
         out = []
         while self._t0_ns + (self._next + 1) * SECOND_NS <= now_ns:
@@ -174,33 +136,21 @@ class Meter:
             self._next += 1
         return out
 
-    def _one(self, second: int, intended: Mapping[str, int], gauges: Gauges) -> LiveSecond:
+    def _one(self, second: int, intended: int, gauges: Gauges) -> LiveSecond:
         bucket = self._buckets.pop(second, None) or _Bucket()
-        kinds = sorted({*intended, *bucket.outcomes})
-        everything = [value for values in bucket.latencies_ms.values() for value in values]
+        latencies_ms = sorted(bucket.latencies_ms)
         lags, self._lags_ms = sorted(self._lags_ms), []
         return LiveSecond(
             second=second,
             at_ns=self._t0_ns + second * SECOND_NS,
-            all=_figures(sum(intended.values()), sum(bucket.outcomes.values(), Counter()), everything),
-            by_kind={
-                kind: _figures(intended.get(kind, 0), bucket.outcomes[kind], bucket.latencies_ms[kind])
-                for kind in kinds
-            },
+            intended=intended,
+            ok=bucket.outcomes["ok"],
+            fail=bucket.outcomes["fail"],
+            unknown=bucket.outcomes["unknown"],
+            p50_ms=percentile(latencies_ms, 0.5),
+            p99_ms=percentile(latencies_ms, 0.99),
             in_flight=gauges.in_flight,
             waiting=gauges.waiting,
             users=gauges.users,
             lag_p99_ms=percentile(lags, 0.99),
         )
-
-
-def _figures(intended: int, outcomes: Counter[str], latencies_ms: list[float]) -> KindFigures:
-    ordered = sorted(latencies_ms)
-    return KindFigures(
-        intended=intended,
-        ok=outcomes["ok"],
-        fail=outcomes["fail"],
-        unknown=outcomes["unknown"],
-        p50_ms=percentile(ordered, 0.5),
-        p99_ms=percentile(ordered, 0.99),
-    )

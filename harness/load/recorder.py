@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,8 @@ from harness.load.schedule import Arrival
 FLUSH_S = 0.25
 LATE_NS = 100_000_000  # a second is frozen this long after its end
 Row = tuple[Any, ...]
-_KIND, _INTENDED, _COMPLETED, _OUTCOME = (
-    list(OPERATION_COLUMNS).index(name) for name in ("kind", "intended_ns", "completed_ns", "outcome")
+_INTENDED, _COMPLETED, _OUTCOME = (
+    list(OPERATION_COLUMNS).index(name) for name in ("intended_ns", "completed_ns", "outcome")
 )
 
 _EMPTY: dict[str, Any] = dict.fromkeys(OPERATION_COLUMNS)
@@ -43,7 +43,7 @@ class Tally:
 
     ``scheduled``: arrivals that were due; ``sent``: operations begun. ``waited``: those of them that
     found every user busy and the pool at its bound; what they waited for a user is the target's doing.
-    ``intended``: due arrivals by second and kind.
+    ``intended``: due arrivals by second.
     """
 
     scheduled: int = 0
@@ -52,15 +52,12 @@ class Tally:
     in_flight: int = 0
     waiting: int = 0
     users: int = 0
-    intended: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    intended: Counter[int] = field(default_factory=Counter)
     lags_ns: deque[int] = field(default_factory=deque)
 
-    def take_intended(self, second: int) -> Mapping[str, int]:
-        """What was due in ``second``, and what came late for the seconds before."""
-        taken: Counter[str] = Counter()
-        for past in [past for past in list(self.intended) if past <= second]:
-            taken += self.intended.pop(past)
-        return taken
+    def take_intended(self, second: int) -> int:
+        """How many were due in ``second``, and came late for the seconds before."""
+        return sum(self.intended.pop(past) for past in list(self.intended) if past <= second)
 
 
 def unsent_row(arrival: Arrival, intended_ns: int, ended_ns: int, queued_ns: int) -> Row:
@@ -143,7 +140,7 @@ class Recorder:
         for _ in range(number):
             row = self._rows.popleft()
             packed += self._packer.pack(row)
-            meter.finished(row[_KIND], row[_OUTCOME], row[_INTENDED], row[_COMPLETED])
+            meter.finished(row[_OUTCOME], row[_INTENDED], row[_COMPLETED])
         write_all(self._operations, packed)
         self.recorded += number
 

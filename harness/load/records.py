@@ -7,6 +7,7 @@ Anything else that does not fit is an error: damaged history is not judged.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,7 @@ def read(path: Path) -> pa.Table:
 
     Raises EnvironmentBroken when the file is damaged.
     """
-    batches: list[pa.RecordBatch] = []
-    rows: list[tuple[Any, ...]] = []
-    for row in read_rows(path):
-        rows.append(row)
-        if len(rows) == CHUNK_ROWS:
-            batches.append(_batch(rows, path))
-            rows = []
-    batches.append(_batch(rows, path))
-    return pa.Table.from_batches(batches, SCHEMA).sort_by("seq")
+    return Growing(path).table().sort_by("seq")
 
 
 class Growing:
@@ -58,10 +51,10 @@ class Growing:
 
         Raises EnvironmentBroken when the file is damaged.
         """
-        new = list(_rows(self._path, self._end))
-        if new:
-            self._end = new[-1][1]
-            self._batches.append(_batch([row for row, _ in new], self._path))
+        new = _rows(self._path, self._end)
+        while chunk := list(islice(new, CHUNK_ROWS)):
+            self._end = chunk[-1][1]
+            self._batches.append(_batch([row for row, _ in chunk], self._path))
         return pa.Table.from_batches(self._batches, SCHEMA)
 
 

@@ -17,7 +17,7 @@ import psycopg
 
 from harness.check.online import HOLD_S, recovered_so_far
 from harness.errors import EnvironmentBroken
-from harness.evidence.model import FaultRecord, JobRecord, Proof, Timeline
+from harness.evidence.model import FaultRecord, JobRecord, LoadPhases, Proof
 from harness.fault.base import Context
 from harness.fault.carry_out import HealingLog, carry_out
 from harness.fault.registry import make_fault
@@ -203,30 +203,25 @@ class Conductor:
     def _may_end(self, done: Conducted, now_ns: int) -> bool:
         """After recovery and the time asked for, or when there is no hope left for it to come in time."""
         so_far = self._so_far(done)
-        assert so_far.last_healing_ns is not None
         functions = self._context.spec.functions
         recovered_ns = recovered_so_far(self._recorded.table(), functions, so_far, now_ns)
         if recovered_ns is not None and done.recovered_ns is None and self._plan.faults:
-            took_s = (recovered_ns - so_far.last_healing_ns) / 1e9
+            took_s = (recovered_ns - so_far.undisturbed_ns) / 1e9
             self._tell.phase("recovered", f"after {took_s:.1f} s")
         done.recovered_ns = recovered_ns
         if recovered_ns is None:
             # recovered in the last instant: it must be seen to hold, and to be recorded
             last_s = self._plan.recover_within_s + HOLD_S + RECORDED_S
-            return now_ns > so_far.last_healing_ns + int(last_s * 1e9)
+            return now_ns > so_far.undisturbed_ns + int(last_s * 1e9)
         return now_ns > recovered_ns + int(self._plan.recovered_s * 1e9)
 
-    def _so_far(self, done: Conducted) -> Timeline:
-        """Up to the last healing; where nothing was broken, up to the end of steady."""
-        steady_end_ns = done.load_started_ns + int(self._plan.steady_s * 1e9)
+    def _so_far(self, done: Conducted) -> LoadPhases:
         with self._lock:
-            return Timeline(
-                deploy_started_ns=done.load_started_ns,
-                ready_ns=done.load_started_ns,
+            return LoadPhases(
                 load_started_ns=done.load_started_ns,
-                steady_ended_ns=steady_end_ns,
+                steady_ended_ns=done.load_started_ns + int(self._plan.steady_s * 1e9),
                 first_injection_ns=min(self._injected_ns.values(), default=None),
-                last_healing_ns=max(self._healed_ns.values(), default=steady_end_ns),
+                last_healing_ns=max(self._healed_ns.values(), default=None),
             )
 
     # --- faults and jobs ------------------------------------------------------------------------

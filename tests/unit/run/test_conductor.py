@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import EnvironmentBroken
 from harness.evidence.model import FaultRecord, JobRecord, Proof
-from harness.load.figures import KindFigures, LiveSecond
+from harness.load.figures import LiveSecond
 from harness.plan import PlannedFault, PlannedJob
 from harness.run import conductor as module
 from harness.run.conductor import Conductor
@@ -136,7 +136,7 @@ def test_what_the_evidence_rests_on_is_looked_at_all_the_time(monkeypatch: pytes
 
 
 def test_a_second_in_which_nothing_finished_has_no_figures() -> None:
-    silent = LiveSecond(0, 0, KindFigures(intended=7), {}, in_flight=7, waiting=0, users=9, lag_p99_ms=None)
+    silent = LiveSecond(0, 0, 7, 0, 0, 0, None, None, in_flight=7, waiting=0, users=9, lag_p99_ms=None)
     driver = Driver(for_s=0.3, seconds=(silent,))
     run = Run(plan(max_duration_s=0.3), driver)
     run.conductor.conduct(time.time_ns())
