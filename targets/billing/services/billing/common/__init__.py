@@ -36,6 +36,8 @@ database failures count as none.
 ``Answer(status, body, headers)``; retries 5xx, 429 and silence with full jitter within a budget;
 ``CallFailed.may_have_arrived``. Counters ``<name>.attempts``, ``<name>.retries``.
 
+``await all_ended(calls)``: the results of many at once, of which none is left running when one fails.
+
 ``Problem(status, title, detail, retry_after_s=None, **more)``, ``refused(title, detail)`` = 503 with
 Retry-After; ``json_object(request)``, ``whole_number(body, name, at_least=)``, ``text_field(body, name)``;
 ``instant_field(body, name)``, ``query_number(request, name)``, ``path_period(request)``;
@@ -78,6 +80,7 @@ from billing.common.metrics import Metrics
 from billing.common.outbox import Outbox, event_json
 from billing.common.problems import Problem, refused
 from billing.common.settings import Settings
+from billing.common.together import all_ended
 
 __all__ = [
     "PERIOD",
@@ -103,6 +106,7 @@ __all__ = [
     "Unavailable",
     "admit",
     "after_a_write",
+    "all_ended",
     "backoff_s",
     "describe",
     "event_json",

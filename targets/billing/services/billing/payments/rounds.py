@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from billing.common import all_ended
+
 T = TypeVar("T")
-
-
-async def all_ended(calls: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Await all to their ends, whatever becomes of each; then raise the first error, if any."""
-    ends = await asyncio.gather(*calls, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException):
-            raise end
 
 
 async def until_few(

@@ -17,7 +17,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from billing.common import Answer, CallFailed, Database, HttpClient, Log, Metrics, Record, Session, backoff_s
+from billing.common import (
+    Answer,
+    CallFailed,
+    Database,
+    HttpClient,
+    Log,
+    Metrics,
+    Record,
+    Session,
+    all_ended,
+    backoff_s,
+)
 from billing.roaming.filing import EVENT, file_rejected_events, header, in_file_order
 from billing.roaming.tap import CURRENCIES, HOME, TapFile, make_file
 
@@ -54,12 +65,7 @@ class Transmission:
 
     async def send_all(self, period: str) -> bool:
         """True when each partner has all of it. Else one of them takes no file now: call again later."""
-        sending = (self._send_to(partner, period) for partner in CURRENCIES)
-        results = await asyncio.gather(*sending, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return all(results)
+        return all(await all_ended(self._send_to(partner, period) for partner in CURRENCIES))
 
     async def _send_to(self, partner: str, period: str) -> bool:
         """What waits for one partner, file by file; then what it rejected of the period, in new files."""
