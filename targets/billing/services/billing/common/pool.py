@@ -26,9 +26,8 @@ from billing.common.metrics import Metrics
 AT_ONCE = 4  # attempts at a host that is known to be well
 TRY_AGAIN_S = 0.05
 TRY_AGAIN_MOST_S = 0.5  # so long may a new primary wait for being found
-SPARE_S = (
-    0.15  # so long does a connection to the primary wait for one to the standby, where that is preferred
-)
+# So long does a connection to the primary wait for one to the standby, where that is preferred.
+SPARE_S = 0.15
 
 
 @dataclass

@@ -32,9 +32,8 @@ from billing.payments.rounds import until_few
 from billing.payments.store import PAYMENT, Payment, event_fields, payment_of
 
 EVERY_S = 1.0
-CONCURRENT = (
-    8  # of one PSP, asked for and admitted at once: none waits with a leave that a lockdown has ended
-)
+# Of one PSP, asked for and admitted at once: none waits with a leave that a lockdown has ended.
+CONCURRENT = 8
 FIRST_TRY_S = 2.5  # so long the request itself may take; then the refund is the worker's
 
 _FIELDS = f"r.id as refund_id, r.key as refund_key, r.psp, r.state, {PAYMENT}"
