@@ -35,7 +35,7 @@ def test_an_instant_that_is_none_is_refused_by_its_name() -> None:
     assert refused.value.status == 400
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1.0", "٣", "0x1", "1" * 19, "11"])
+@pytest.mark.parametrize("text", ["", "-1", "1.0", "٣", "0x1", "0" * 18 + "7", "11"])
 def test_a_number_of_the_query_is_whole_and_within_its_bounds(text: str) -> None:
     request = make_mocked_request("GET", f"/?n={text}")
     with pytest.raises(Problem, match="n must be a whole number from 1 to 10"):
@@ -43,10 +43,13 @@ def test_a_number_of_the_query_is_whole_and_within_its_bounds(text: str) -> None
     assert query_number(make_mocked_request("GET", "/?n=10"), "n", at_least=1, at_most=10) == 10
 
 
-def test_a_period_is_a_short_label() -> None:
-    assert path_period(make_mocked_request("POST", "/", match_info={"period": "2026-03"})) == "2026-03"
+@pytest.mark.parametrize(
+    ("label", "other"), [("2026-03", "2026/03"), ("2026-03", "2026-03\n"), ("P" * 32, "P" * 33)]
+)
+def test_a_period_is_a_short_label(label: str, other: str) -> None:
+    assert path_period(make_mocked_request("POST", "/", match_info={"period": label})) == label
     with pytest.raises(Problem, match="must match"):
-        path_period(make_mocked_request("POST", "/", match_info={"period": "2026/03"}))
+        path_period(make_mocked_request("POST", "/", match_info={"period": other}))
 
 
 @pytest.mark.parametrize("environment", [{}, {"CALLBACK_KEY": ""}])
@@ -63,9 +66,18 @@ def test_a_setting_that_must_be_there_says_something(environment: Mapping[str, s
         ({"subscriber": 7, "visitor_of": "alfa"}, None),  # a number of the partner's
         ({"subscriber": True}, None),
         ({"subscriber": -7}, None),
+        ({"subscriber": 10**15 + 1}, None),
         ([7], None),
         ({}, None),
     ],
 )
 def test_edge_knows_whom_a_request_is_about(body: object, whom: int | None) -> None:
     assert _subscriber(make_mocked_request("POST", "/"), json.dumps(body).encode()) == whom
+
+
+@pytest.mark.parametrize(
+    ("told", "whom"), [("7", 7), ("-7", None), ("٣", None), ("1" * 16, None), ("", None)]
+)
+def test_edge_knows_it_from_the_path_or_the_query_when_there_is_no_body(told: str, whom: int | None) -> None:
+    assert _subscriber(make_mocked_request("GET", f"/?subscriber={told}"), b"") == whom
+    assert _subscriber(make_mocked_request("GET", "/", match_info={"subscriber": told}), b"") == whom

@@ -43,8 +43,11 @@ class CampaignTable:
 
 
 class NoDelivery:
+    def __init__(self) -> None:
+        self.woken = 0
+
     def wake(self) -> None:
-        pass
+        self.woken += 1
 
 
 def ask(campaigns: Campaigns, recipients: int) -> dict[str, Any]:
@@ -58,11 +61,11 @@ def ask(campaigns: Campaigns, recipients: int) -> dict[str, Any]:
 
 
 def test_a_campaign_that_is_asked_for_again_goes_out_once() -> None:
-    table = CampaignTable()
-    campaigns = Campaigns(table, NoDelivery())  # type: ignore[arg-type]
+    table, delivery = CampaignTable(), NoDelivery()
+    campaigns = Campaigns(table, delivery)  # type: ignore[arg-type]
     said = {"campaign": "spring", "recipients": 3}
     assert [ask(campaigns, 3), ask(campaigns, 3)] == [said, said]
-    assert table.kept == 3
+    assert (table.kept, delivery.woken) == (3, 1)
 
 
 def test_the_id_of_a_campaign_stands_for_one() -> None:

@@ -46,22 +46,22 @@ class Books:
 
 
 class Partners:
-    """``beta`` takes each file; ``alfa`` does as it is told."""
+    """``beta`` takes each file; ``alfa`` does as it is told, and with None lets the caller wait."""
 
-    def __init__(self, alfa: Answer | Exception) -> None:
+    def __init__(self, alfa: Answer | Exception | None) -> None:
         self._alfa = alfa
 
     async def call(self, *_: object, body: Row) -> Answer:
         answer = self._alfa if body["partner"] == "alfa" else Answer(200, {}, {})
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer or await asyncio.Future()
 
 
-def send_all(books: Books, alfa: Answer | Exception) -> bool:
+def send_all(books: Books, alfa: Answer | Exception | None, *, within_s: float = 5) -> bool:
     partners = cast(HttpClient, Partners(alfa))
     made = Transmission(cast(Database, books), partners, Metrics(), cast(Log, lambda *_, **__: None))
-    return asyncio.run(asyncio.wait_for(made.send_all("P1"), timeout=5))
+    return asyncio.run(asyncio.wait_for(made.send_all("P1"), within_s))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,18 @@ def test_what_one_partner_does_not_take_holds_up_no_other(
     assert books.sent == [2, 3, 0, 1]
 
 
-def test_a_file_whose_events_have_changed_is_not_sent_and_holds_up_no_other() -> None:
+def test_no_partner_waits_for_another() -> None:
     books = Books()
-    books.hashes[0] = "of other events"
-    assert not send_all(books, Answer(200, {}, {}))
+    with pytest.raises(TimeoutError):
+        send_all(books, None, within_s=0.1)
     assert books.sent == [2, 3]
+
+
+@pytest.mark.parametrize(("changed", "others"), [(0, [2, 3]), (2, [0, 1])])
+def test_a_file_whose_events_have_changed_is_not_sent_and_holds_up_no_other(
+    changed: int, others: list[int]
+) -> None:
+    books = Books()
+    books.hashes[changed] = "of other events"
+    assert not send_all(books, Answer(200, {}, {}))
+    assert books.sent == others
