@@ -51,17 +51,21 @@ def test_a_file_is_kept_whole_whatever_its_lines_are(launch: Launcher, rows: Row
     eventually("all are rated", lambda: rows(rated, f"{name}-data-%") == [(5, 61, 61)])
 
 
-def test_nobody_rates_while_a_correction_is_loaded(
+def test_nobody_rates_while_a_correction_is_loaded_and_then_past_what_another_holds(
     launch: Launcher, rows: Rows, service_url: Callable[[str], str]
 ) -> None:
     mediation, prefix = launch("billing.mediation"), uuid.uuid4().hex
     rated = "select count(*) from mediation.cdr_rated where record_id like %s"
     waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
-    with psycopg.connect(service_url("mediation")) as loading:
+    url = service_url("mediation")
+    with psycopg.connect(url) as loading, psycopg.connect(url) as other:
         loading.execute(_CHANGE)
         assert send_file(mediation, prefix, calls(prefix, 3, "data")).status_code == 202
         eventually("the rating waits", lambda: rows(waiting)[0][0] > 0)
         assert rows(rated, f"{prefix}-%") == [(0,)]
+        other.execute("select from cdr_raw where record_id = %s for update", [f"{prefix}-data-000"])
+        loading.commit()
+        eventually("the others are rated", lambda: rows(rated, f"{prefix}-%") == [(2,)])
     eventually("all are rated", lambda: rows(rated, f"{prefix}-%") == [(3,)])
 
 
