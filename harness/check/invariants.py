@@ -12,7 +12,7 @@ A file is one SELECT under a head of comments::
 of true or false; false: this run had no situation of which it speaks. ``needs``:
 one SELECT of one number, the evidence without which it is inconclusive. ``impact``: the business
 figure its violations count for, all or those ``where`` a condition on their columns is true. A row's
-``subject`` names whom it is about.
+``subject`` names whom it is about. ``when`` and ``needs`` may read what the query names in its ``with``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def run_invariant(
     try:
         if invariant.head.when and not _is_so(connection, invariant.head.when):
             return Found("not_applicable", reason="this run had no situation of which it speaks")
-        checked = _count(connection, invariant.head.needs)
+        checked = _count(connection, "needs", invariant.head.needs)
         violations, rows = _violations(connection, invariant.sql)
         impact = _count_impact(connection, invariant)
     except CannotCheck as error:
@@ -96,7 +96,7 @@ def run_invariant(
 def _count_impact(connection: duckdb.DuckDBPyConnection, invariant: InvariantFile) -> int | None:
     if invariant.head.impact is None:
         return None
-    return _count(connection, f"select count(*) from violations where {invariant.head.impact[1]}")
+    return _count(connection, "impact", f"select count(*) from violations where {invariant.head.impact[1]}")
 
 
 def single_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
@@ -104,24 +104,31 @@ def single_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     with checked():
         statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise CannotCheck("the file must be exactly one SELECT")
+        raise CannotCheck("it must be exactly one SELECT")
     return statements[0].query.strip().rstrip(";")
 
 
-def _count(connection: duckdb.DuckDBPyConnection, needs: str) -> int:
-    with checked(), time_limit(connection):
-        row = connection.execute(single_select(connection, needs)).fetchone()
+def _count(connection: duckdb.DuckDBPyConnection, key: str, sql: str) -> int:
+    row = _row(connection, key, sql)
     if row is None or len(row) != 1 or not isinstance(row[0], int):
-        raise CannotCheck(f"'needs' must give one whole number, not {row}")
+        raise CannotCheck(f"'{key}' must give one whole number, not {row}")
     return row[0]
 
 
 def _is_so(connection: duckdb.DuckDBPyConnection, when: str) -> bool:
-    with checked(), time_limit(connection):
-        row = connection.execute(single_select(connection, when)).fetchone()
+    row = _row(connection, "when", when)
     if row is None or len(row) != 1 or not isinstance(row[0], bool):
         raise CannotCheck(f"'when' must give true or false, not {row}")
     return row[0]
+
+
+def _row(connection: duckdb.DuckDBPyConnection, key: str, sql: str) -> tuple[Any, ...] | None:
+    """The first row of what the head asks under ``key``. CannotCheck says under which key it went wrong."""
+    try:
+        with checked(), time_limit(connection):
+            return connection.execute(single_select(connection, sql)).fetchone()
+    except CannotCheck as error:
+        raise CannotCheck(f"'{key}': {error}") from error
 
 
 def _violations(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[int, tuple[dict[str, Any], ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.check import invariants
@@ -62,6 +64,46 @@ def test_rows_are_violations(folder: RunFolder) -> None:
 )
 def test_head(folder: RunFolder, head: str, answer: str) -> None:
     assert run(folder, "select 1 where false", BARE + head).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("head", "answer", "checked"),
+    [
+        ("-- needs: select count(*) from due\n", "pass", 3),
+        ("-- needs: select n from later\n-- when: select count(*) > 2 from due\n", "pass", 4),
+        ("-- needs: select 1\n-- when: select count(*) > 3 from due\n", "not_applicable", 0),
+        ("-- needs: with due as (select 1) select count(*) from due\n", "pass", 1),
+        ("-- needs: WITH mine as (select 1) select count(*) from due\n", "inconclusive", 0),
+        ("-- needs: select count(*) from operations where kind = 'none'\n", "inconclusive", 0),
+    ],
+)
+def test_a_head_reads_what_the_query_names(folder: RunFolder, head: str, answer: str, checked: int) -> None:
+    """What it does not read is neither bound (``gone``) nor run (``odd``)."""
+    sql = """with due as (
+select unnest([1, 2, 3]) as n),
+-- with a comment ) select
+later as (select max(n) + 1 as n from due),
+gone as (select * from no.such_table),
+odd as (select error('ran'))
+select n as subject from due where n > 3"""
+    found = run(folder, sql, BARE + head)
+    assert (found.answer, found.checked) == (answer, checked), found
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("-- needs: select count(*) from dew\n", "'needs': evidence is missing: .*dew"),
+        ("-- needs: select m from due\n", "'needs': the checker crashed: .*\"m\""),
+        ("-- needs: select 1\n-- when: select count(*) > 0 from dew\n", "'when': evidence is missing: .*dew"),
+        ("-- needs: select 1; select 2\n", "'needs': it must be exactly one SELECT"),
+        ("-- needs: select n || '' from due\n", "'needs' must give one whole number"),
+        ("-- needs: select 1\n-- impact: lost where m > 0\n", "'impact': the checker crashed: .*\"m\""),
+    ],
+)
+def test_what_a_head_names_and_is_not_there_is_told(folder: RunFolder, head: str, reason: str) -> None:
+    found = run(folder, "with due as (select 1 as n) select n from due where n > 1", BARE + head)
+    assert found.answer == "inconclusive" and re.match(reason, found.reason), found.reason
 
 
 def test_violations_count_even_where_needs_finds_nothing(folder: RunFolder) -> None:
