@@ -2,12 +2,13 @@
 -- title: Who is late is reminded
 -- property: liveness
 -- applies: billing-run
--- needs: select count(*) from invoicing.outbox, timeline where subject = 'invoice.issued' and ns((payload->>'due_at')::timestamptz) < load_ended_ns - 15_000_000_000
+-- when: select count(*) > 0 from due
+-- needs: select count(*) from due
 --
 -- Steps come: a customer who was told of an invoice (by the gateway's log), has not paid anything of it, and could
 -- for 15 s before the load ended has been reminded. Due: by the date that the invoice was issued with, later by as
 -- much of each outage that edge saw end as it had lived through. Could pay: after all faults, outages and
--- modes, and DUNNING_GRACE_S.
+-- modes, and DUNNING_GRACE_S. Where nobody was late for so long, nobody is to be reminded: then it does not apply.
 with rules as (
   select (max(value::double) filter (name = 'DUNNING_GRACE_S') * 1e9)::bigint as grace_ns from settings where service = 'invoicing' and name like 'DUNNING%'),
 issued as (
@@ -24,11 +25,13 @@ disturbed as (
     union all select max(end_ns) from windows where name in ('fault', 'recovery')
     union all select max(coalesce(ended_at_ns, load_ended_ns)) from outages, timeline
     union all select max(committed_at_ns) from edge.mode)),
-forgotten as (
-  select i.number, greatest(i.due_ns + coalesce((select sum(o.ended_at_ns - greatest(o.began_at_ns, i.issued_ns))
-                                                 from outages o where o.ended_at_ns > i.issued_ns), 0), t.told_ns, d.until_ns + r.grace_ns) as since_ns
+due as (
+  select i.invoice_id, i.number, greatest(
+           i.due_ns + coalesce((select sum(o.ended_at_ns - greatest(o.began_at_ns, i.issued_ns))
+                                from outages o where o.ended_at_ns > i.issued_ns), 0),
+           t.told_ns, d.until_ns + r.grace_ns) as since_ns
   from issued i join told t on t.event_id = i.event_id, disturbed d, timeline, rules r
   where since_ns < load_ended_ns - 15_000_000_000
-    and not exists (select 1 from invoicing.dunning_step s where s.invoice_id = i.invoice_id)
     and not exists (select 1 from asked a where a.invoice_id = i.invoice_id))
-select 'invoice ' || number as subject, 'due for long, and nobody was reminded' as problem, since_ns as at_ns from forgotten
+select 'invoice ' || number as subject, 'due for long, and nobody was reminded' as problem, since_ns as at_ns
+from due where not exists (select 1 from invoicing.dunning_step s where s.invoice_id = due.invoice_id)
