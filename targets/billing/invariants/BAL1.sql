@@ -1,7 +1,7 @@
 -- id: BAL1
 -- title: A balance that was read was true at its time
 -- applies: balance
--- needs: select count(*) from operations where kind = 'balance' and outcome = 'ok' and result is not null
+-- needs: select count(*) from reads
 --
 -- Two bounds on each read, from two sides, and a third on its age.
 -- By the ledger: it is the balance after one of the account's postings: none that was made after the

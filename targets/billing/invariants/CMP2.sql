@@ -1,7 +1,7 @@
 -- id: CMP2
 -- title: Where payments failed for long, edge has seen an outage
 -- property: liveness
--- needs: select count(*) from operations where attempts > 0 and kind in ('topup', 'topup_replay', 'topup_conflict', 'invoice_payment', 'voucher', 'voucher_again', 'agent_payment', 'refund')
+-- needs: select coalesce(sum(due), 0)::bigint from seconds
 --
 -- By the clients' own records: where less than half of the payments went well for 10 s on end there was an outage.
 -- (What a restricted mode refuses is refused on purpose. An edge that is itself broken sees nothing.)

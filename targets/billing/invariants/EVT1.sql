@@ -1,7 +1,7 @@
 -- id: EVT1
 -- title: No confirmed event is lost, not even to be sent again
 -- applies: topup topup_replay topup_conflict invoice_payment voucher agent_payment refund usage usage_file roaming session settlement billing-run
--- needs: select (select count(*) from charging.inbox) + (select count(*) from notify.inbox) + (select count(*) from roaming.inbox) + (select count(*) from invoicing.inbox)
+-- needs: select count(*) from applied
 --
 -- Reconciliation brings back an event that the broker confirmed and lost, or that a consumer acknowledged
 -- and did not apply. What tells it from one that was only late: a slow consumer catches up in order, a lost

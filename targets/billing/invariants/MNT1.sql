@@ -1,7 +1,7 @@
 -- id: MNT1
 -- title: In maintenance, refusals are announced and clean
 -- applies: maintenance
--- needs: select count(*) from operations o join (select mode, committed_at_ns as from_ns, lead(committed_at_ns, 1, (select load_ended_ns from timeline)) over (order by epoch) as to_ns from edge.mode) c on c.mode = 'maintenance' and o.invoked_ns > from_ns + 500_000_000 and o.completed_ns < to_ns where o.kind <> 'balance' and o.status is not null
+-- needs: select count(*) from within where status is not null
 --
 -- Each window was announced before it opened. A write that was sent (half a second in: the mode must have
 -- got about) and answered within it was refused with 503 and a Retry-After that can be read, unless it has

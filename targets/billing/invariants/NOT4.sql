@@ -2,7 +2,7 @@
 -- title: A campaign waits for the notices of payments, and reaches each of its recipients once
 -- property: liveness
 -- applies: campaign
--- needs: select count(*) from witness.gateway where event = 'delivered' and template = 'campaign'
+-- needs: select count(*) from campaigns
 --
 -- By the gateway's log: while a payment's notice has been due for more than 3 s, no copy of a campaign is
 -- delivered before it (but where the way of events to notify was broken in that time: then notify could

@@ -1,7 +1,7 @@
 -- id: PAY2
 -- title: No ghost payment
 -- applies: topup topup_replay topup_conflict invoice_payment voucher voucher_again agent_payment
--- needs: select count(*) from operations where kind in ('topup', 'topup_replay', 'topup_conflict', 'invoice_payment', 'voucher', 'voucher_again', 'agent_payment')
+-- needs: select count(*) from asked
 --
 -- fail(k) => nothing was taken and nothing credited. Every capture and every credit of whatever channel traces
 -- to an operation of a client: its key, its kind, its subscriber, one of its amounts (a voucher's follows from its

@@ -1,7 +1,7 @@
 -- id: ROAM2
 -- title: Both sides of a settlement agree to the minor unit, in the partner's currency
 -- applies: settlement
--- needs: select coalesce(sum(f.event_count), 0)::bigint from witness.partner f where f.event = 'file_received' or (f.event = 'file_sent' and exists (select 1 from witness.partner c where c.event = 'file_confirmed' and c.direction = 'in' and c.period = f.period and c.ordinal = f.ordinal))
+-- needs: select coalesce(sum(event_count), 0)::bigint from sheets
 -- impact: settlement_differences
 --
 -- Out: every visitor's record that a client sent and we accepted is one TAP event at what mediation rated it

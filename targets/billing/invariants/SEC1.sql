@@ -1,7 +1,7 @@
 -- id: SEC1
 -- title: In a lockdown no money moves, on any path
 -- applies: lockdown
--- needs: select count(*) from operations o join (select committed_at_ns as from_ns, lead(committed_at_ns, 1, (select load_ended_ns from timeline)) over (order by epoch) as to_ns, mode from edge.mode) m on m.mode = 'lockdown' and o.invoked_ns > m.from_ns + 1_000_000_000 and o.invoked_ns < m.to_ns where o.kind in ('topup', 'invoice_payment', 'voucher', 'refund', 'charge', 'spree', 'session')
+-- needs: select count(*) from operations o join lockdowns l on o.invoked_ns > l.from_ns + 1_000_000_000 and o.invoked_ns < l.to_ns where o.kind in ('topup', 'invoice_payment', 'voucher', 'refund', 'charge', 'spree', 'session')
 --
 -- From a lockdown's commit to its lifting: what a client asked more than a second in was not done (a
 -- refusal that was due is no success); no payment was opened, and nothing charged, granted or compensated in the

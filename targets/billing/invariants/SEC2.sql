@@ -1,7 +1,7 @@
 -- id: SEC2
 -- title: What a lockdown finds under way is finished, or cleanly refused
 -- applies: lockdown
--- needs: select count(*) from operations o join edge.mode m on m.mode = 'lockdown' and o.invoked_ns < m.committed_at_ns + 1_000_000_000 and o.completed_ns > m.committed_at_ns where o.kind in ('topup', 'invoice_payment', 'voucher', 'refund', 'charge', 'spree', 'session')
+-- needs: select count(*) from under_way
 --
 -- Under way: invoked before a lockdown was committed, or so soon after it that it need not have got about, and
 -- ended after it. Refused: with 503 and a Retry-After, and then nothing was taken for it. Left open: its
