@@ -205,6 +205,7 @@ def latency(
     direct: str | None = None,
     before_ms: float | None = None,
     canaries: int = 3,
+    rounds: int = 4,
     timeout_s: float = 5.0,
     give_up: GiveUp = never,
 ) -> Slower:
@@ -214,15 +215,24 @@ def latency(
     proxy's own time is in it), and the fastest past the proxy now (``direct``, ``host:port``: a server
     that has become slow is slow there too). The timeout must leave room for the latency of both ways.
     """
-    through = _fly(listen, protocol, canaries, timeout_s, give_up)
-    known = [] if before_ms is None else [before_ms]
-    if direct is not None:
-        beside = _times(_fly(direct, protocol, canaries, timeout_s, give_up))
-        known = [*known, min(beside)] if beside else []
-    compared_ms = max(known, default=None)
-    times = _times(through)
-    fastest = min(times, default=None)
-    unanswered = len(through) - len(times)
+    through: list[Canary] = []
+    beside: list[Canary] = []
+    for _ in range(rounds):
+        through += _fly(listen, protocol, canaries, timeout_s, give_up)
+        if direct is not None:
+            beside += _fly(direct, protocol, canaries, timeout_s, give_up)
+        compared_ms = max((ms for ms in (before_ms, _fastest(beside)) if ms is not None), default=None)
+        seen = _slower(through, compared_ms, at_least_ms, at_most_ms)
+        if seen.proved or seen.unanswered or give_up():
+            break
+    return seen
+
+
+def _slower(
+    through: list[Canary], compared_ms: float | None, at_least_ms: float, at_most_ms: float
+) -> Slower:
+    fastest = _fastest(through)
+    unanswered = sum(canary.rtt_ms is None for canary in through)
     proved = (
         fastest is not None
         and compared_ms is not None
@@ -238,8 +248,8 @@ def _fly(listen: str, protocol: Protocol, canaries: int, timeout_s: float, give_
         return list(pool.map(lambda _: probe(listen, protocol, timeout_s, give_up), range(canaries)))
 
 
-def _times(canaries: list[Canary]) -> list[float]:
-    return [canary.rtt_ms for canary in canaries if canary.rtt_ms is not None]
+def _fastest(canaries: list[Canary]) -> float | None:
+    return min((canary.rtt_ms for canary in canaries if canary.rtt_ms is not None), default=None)
 
 
 @dataclass(frozen=True)
