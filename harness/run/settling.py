@@ -43,7 +43,7 @@ def wait_settled(
                 return time.time_ns(), {}
             if time.monotonic() >= deadline or stopping():
                 return None, pending
-            if time.monotonic() >= next_word:
+            if pending and time.monotonic() >= next_word:
                 next_word += 5
                 say("still pending: " + ", ".join(f"{name} {count}" for name, count in pending.items()))
             time.sleep(POLL_S)
