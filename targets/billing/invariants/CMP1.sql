@@ -3,11 +3,12 @@
 -- needs: select count(distinct subscriber) from operations where kind in (select kind from functions)
 --
 -- An outage of COMPENSATION_MIN_S and more gives each subscriber who met it COMPENSATION_MINOR_PER_MINUTE for each
--- minute that it began: in the ledger, once, from the cost account to that subscriber's own; for anything else nobody gets anything. Whether edge was
--- right about who met it, the clients' own records tell: somebody compensated had a request that failed, or was
--- slow, about then; and whose request was answered with an error, well within an outage of what it asked for, met
--- it. (What a restricted mode refuses is refused on purpose. An edge that is itself broken forgets whom it saw.)
--- That edge sees an outage at all is CMP2.
+-- minute that it began: in the ledger, once, from the cost account to that subscriber's own; for anything else
+-- nobody gets anything. Whether edge was right about who met it, the clients' own records tell: somebody
+-- compensated had a request that failed, or was slow, about then (or gave it up in front of a broken edge, where
+-- it waited in a queue until edge came back); and whose request was answered with an error, well within an outage
+-- of what it asked for, met it. (What a restricted mode refuses is refused on purpose. An edge that is itself
+-- broken forgets whom it saw.) That edge sees an outage at all is CMP2.
 with rules as (
   select (max(value::double) filter (name = 'COMPENSATION_MIN_S') * 1e9)::bigint as min_ns,
          max(value::double) filter (name = 'COMPENSATION_MINOR_PER_MINUTE')::bigint as minor_per_minute
@@ -76,5 +77,7 @@ select o.reference, 'it is said to have met an outage, and all that it asked for
 from owed o join outages u on u.id = o.outage_id
 where u.component in (select component from parts) and not exists (
   select 1 from tried t where t.subscriber = o.subscriber and t.component = u.component
-    and t.completed_ns > u.began_at_ns - 6_000_000_000 and t.invoked_ns < u.ended_at_ns + 6_000_000_000
+    and (t.completed_ns > u.began_at_ns - 6_000_000_000 or t.outcome <> 'ok' and exists (
+           select 1 from edge_broken b where b.from_ns < t.completed_ns and b.to_ns > greatest(t.invoked_ns, u.began_at_ns - 6_000_000_000)))
+    and t.invoked_ns < u.ended_at_ns + 6_000_000_000
     and (t.outcome <> 'ok' or t.attempts > 1 or t.status = 202 or t.status >= 500 or t.completed_ns - t.invoked_ns > 900_000_000 or t.kind = 'session'))
