@@ -105,7 +105,7 @@ class PaymentTraffic(Traffic):
             self.redeemed[code] = op.arrival
             forget_oldest(self.redeemed)
 
-    @operation("voucher_again", repeats="voucher")
+    @operation("voucher_again", repeats="voucher", min_age_s=1.0)
     def voucher_again(self, op: Op) -> None:
         """The code of an acknowledged voucher under another key: it must be refused with 422, which
         makes the operation ``ok``. (One that was not acknowledged may be good still.)
@@ -155,9 +155,12 @@ class PaymentTraffic(Traffic):
         for number in stored:
             kept.pop(number, None)  # or another batch was faster
 
-    @operation("refund", repeats="topup", min_age_s=REFUND_AGE_NS / 1e9)
+    @operation("refund", repeats="topup", min_age_s=2 * REFUND_AGE_NS / 1e9)
     def refund(self, op: Op) -> None:
-        """A top-up that was acknowledged is given back; each is asked for once."""
+        """A top-up that was acknowledged is given back; each is asked for once.
+
+        None is asked for so early that the first top-ups alone could be given back: it would find none.
+        """
         paid = self.refundable(op)
         if paid is None:
             op.conclude("fail", "not sent: no top-up is there to be given back")
